@@ -33,6 +33,10 @@ class ComponentSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+MACHINE_ROOT = Field("", description="Folder in front of /sys, /proc and /run, to present another machine.")
+"""The field of every component that reads GPUs, by which others can be presented."""
+
+
 class Opening(ComponentSettings):
     """A port of a host that the firewall lets in."""
 

@@ -100,6 +100,10 @@ class Checked:
         return text
 
 
+MIB = 1 << 20
+GIB = 1 << 30
+
+
 def size_in_bytes(size: str) -> int:
     """Return the bytes of a size such as `400M`; K, M and G are powers of 1024, as in systemd."""
     return int(size[:-1]) * _UNITS[size[-1]]

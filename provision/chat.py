@@ -17,6 +17,8 @@ import jwt
 import requests
 
 from deploys.tls.authority import trusted_certificate
+from deploys.topology.addresses import host_and_port
+from deploys.topology.bots import public_name
 from inventory.errors import ClawdError, ConnectError
 from inventory.load import LoadedInventory
 
@@ -53,14 +55,13 @@ def console_of(loaded: LoadedInventory) -> ConsoleEndpoint:
             f"{loaded.path}: the bot has no console",
             advice="declare `channels.console.jwt_secret`, and give a host the role nginx",
         )
-    name, host = next(iter(fronts.items()))
-    public = next((given for given in loaded.inventory.tls.names if "*" not in given), host.address)
-    bracketed = f"[{public}]" if ":" in public else public
+    front = next(iter(fronts))
+    place = host_and_port(public_name(loaded.inventory, front), loaded.inventory.nginx.https_port)
     return ConsoleEndpoint(
-        url=f"https://{bracketed}:{loaded.inventory.nginx.https_port}/console/v1/messages",
+        url=f"https://{place}/console/v1/messages",
         secret=declared.jwt_secret.get_secret_value(),
-        authority=trusted_certificate(loaded.state_folder, loaded.inventory.tls, name),
-        host=name,
+        authority=trusted_certificate(loaded.state_folder, loaded.inventory.tls, front),
+        host=front,
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploys.alertmanager.settings import PORT, AlertmanagerSettings
+from deploys.alertmanager.settings import AlertmanagerSettings
 from deploys.exporters.exporter import CERTIFICATE_FILES
 from deploys.prometheus.rules import yaml_text
+from deploys.topology.monitoring import ALERTMANAGER_PORT
 
 CONFIG = "/etc/prometheus/alertmanager.yml"
 TOKEN = "/etc/prometheus/clawd-alerts-token"  # noqa: S105  a path
@@ -20,7 +21,7 @@ def arguments() -> tuple[str, ...]:
     return (
         f"--config.file={CONFIG}",
         f"--storage.path={DATA}",
-        f"--web.listen-address=127.0.0.1:{PORT}",
+        f"--web.listen-address=127.0.0.1:{ALERTMANAGER_PORT}",
         "--cluster.listen-address=",
     )
 

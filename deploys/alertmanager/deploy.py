@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyinfra.api import deploy
 
 from deploys.alertmanager.config import CONFIG, DATA, TOKEN, arguments, config
-from deploys.alertmanager.settings import PORT, AlertmanagerSettings
+from deploys.alertmanager.settings import AlertmanagerSettings
 from deploys.exporters.exporter import ACCOUNT, defaults_text
 from deploys.ops import services, units
 from deploys.ops.debian import packages
@@ -14,6 +14,7 @@ from deploys.ops.removal import removal
 from deploys.ops.services import Service
 from deploys.prometheus.deploy import probe
 from deploys.settings import settings_of
+from deploys.topology.monitoring import ALERTMANAGER_PORT
 
 UNIT = "prometheus-alertmanager"
 DEFAULTS = f"/etc/default/{UNIT}"
@@ -36,7 +37,7 @@ def apply() -> None:
         secret = settings.token.get_secret_value()
         files.put(TOKEN, secret, owner=ACCOUNT, group=ACCOUNT, mode="0400", secret=True)
     files.put(CONFIG, config(settings), check="amtool check-config {}")
-    services.converge(Service(UNIT, watch=READS, ready=probe(PORT, "/-/ready")))
+    services.converge(Service(UNIT, watch=READS, ready=probe(ALERTMANAGER_PORT, "/-/ready")))
 
 
 @removal("Alertmanager")

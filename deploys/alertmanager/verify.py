@@ -6,7 +6,7 @@ from typing import Any
 
 from deploys.alertmanager.config import CONFIG, TOKEN, config
 from deploys.alertmanager.deploy import READS, UNIT
-from deploys.alertmanager.settings import PORT, AlertmanagerSettings
+from deploys.alertmanager.settings import AlertmanagerSettings
 from deploys.exporters.exporter import CERTIFICATE_FILES
 from deploys.ops.checks import (
     expect,
@@ -18,6 +18,7 @@ from deploys.ops.checks import (
     listening,
     said,
 )
+from deploys.topology.monitoring import ALERTMANAGER_PORT
 
 
 def test_runs_with_what_is_on_the_disk(host: Any) -> None:
@@ -45,7 +46,7 @@ def test_bots_take_alerts_from_here_only_with_the_token(host: Any, settings: Ale
 
 
 def test_only_this_host_reaches_it(host: Any) -> None:
-    expect_listening(host, PORT, {"127.0.0.1"}, "Alertmanager")
+    expect_listening(host, ALERTMANAGER_PORT, {"127.0.0.1"}, "Alertmanager")
     expect(not listening(host, 9094), "Alertmanager listens for other Alertmanagers on port 9094")
 
 

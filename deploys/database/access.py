@@ -13,11 +13,11 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.database import scram
 from deploys.database.server import PSQL, ClustersFact
-from deploys.database.settings import NAME
 from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.run_state import Change
 from deploys.ops.shell import script
+from deploys.topology.database import NAME
 
 RESERVED_CONNECTIONS = 5
 """How many of `max_connections` are kept for maintenance, backups and metrics."""

@@ -9,7 +9,7 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
-from deploys.database.settings import NAME, BackupSettings
+from deploys.database.settings import BackupSettings
 from deploys.metrics import TEXTFILES
 from deploys.ops import services
 from deploys.ops.diff import operation, record
@@ -18,6 +18,7 @@ from deploys.ops.paths import files
 from deploys.ops.run_state import Change
 from deploys.ops.services import Service
 from deploys.ops.shell import assignments, script
+from deploys.topology.database import NAME
 
 ENVIRONMENT = "/etc/clawd/database-backup.env"
 PROGRAMS = "/usr/local/lib/clawd"

@@ -12,7 +12,7 @@ from pyinfra.api import deploy
 from deploys.database import access, backups, server
 from deploys.database.releases import ReleaseFact, version_of
 from deploys.database.server import CLUSTER, ClustersFact, OwnDataFact, config_folder
-from deploys.database.settings import DATA, MIB, NAME, WAL, DatabaseSettings
+from deploys.database.settings import DATA, WAL, DatabaseSettings
 from deploys.firewall.deploy import AddressesFact
 from deploys.ops import accounts, units
 from deploys.ops.debian import packages
@@ -20,17 +20,20 @@ from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal
+from deploys.topology.certificates import CERTIFICATE_FOLDERS
+from deploys.topology.database import NAME
 from inventory.addresses import is_address
 from inventory.errors import HostError
 from inventory.model import Network
 from inventory.rules.database import PORT
+from inventory.values import MIB
 
 FOLDERS = {
     "/etc/postgresql": tuple(f"*/{CLUSTER}/{name}" for name in (*server.MOVED, *server.MADE)),
     "/etc/postgresql-common": ("createcluster.conf", "root.crt"),
 }
 """Folders of its packages in /etc, with patterns of what they generate."""
-TLS = "/etc/clawd/database-tls"
+TLS = CERTIFICATE_FOLDERS["database"]
 CERTIFICATE = f"{TLS}/fullchain.pem"
 PRIVATE_KEY = f"{TLS}/privkey.pem"
 

@@ -1,24 +1,20 @@
-"""Settings of the host with the role database, and how bots reach it."""
+"""Settings of the host with the role database."""
 
 from __future__ import annotations
 
 from typing import Literal
-from urllib.parse import quote, urlsplit
 
 from pydantic import Field, SecretStr
 
 from deploys.component import ComponentSettings, Need, Opening
-from deploys.nginx.settings import authority
 from deploys.resources import HostResources
-from deploys.tls.settings import AUTHORITY, canonical
+from deploys.topology.addresses import canonical
+from deploys.topology.database import database_clients, has_database
 from inventory.model import Inventory
 from inventory.rules.database import CONNECTION_MEMORY, PORT
 from inventory.types import HostFolder, TimeOfDay
-from inventory.values import size_in_bytes
+from inventory.values import MIB, size_in_bytes
 
-NAME = "clawd"
-"""Name of the login, and of the one database that it owns."""
-MIB = 1 << 20
 DATA = "/var/lib/postgresql"
 WAL = 512 * MIB
 """Write-ahead log between two checkpoints."""
@@ -26,7 +22,6 @@ LEAST_DATA = 1024 * MIB
 LEAST_DUMP = 64 * MIB
 MOST_HOURS = 26
 """Most hours since the last backup: a night, and some time to make it."""
-PUBLIC_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 class BackupSettings(ComponentSettings):
@@ -69,9 +64,9 @@ class DatabaseSettings(ComponentSettings):
 def settings_for(inventory: Inventory, host: str) -> DatabaseSettings | None:
     """Return the settings of `host`; `None` without the role `database`, or with a database elsewhere."""
     declared = inventory.database
-    if declared is None or declared.url is not None or "database" not in inventory.hosts[host].roles:
+    if declared is None or not has_database(inventory, host):
         return None
-    others = _other_bots(inventory, host)
+    others = database_clients(inventory, host)
     own = ("127.0.0.1",) if "runtime" in inventory.hosts[host].roles else ()
     backups = declared.backups
     return DatabaseSettings(
@@ -90,7 +85,7 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
     """Return PostgreSQL's port, open to the other hosts with a bot only."""
     if settings_for(inventory, host) is None:
         return ()
-    others = _other_bots(inventory, host)
+    others = database_clients(inventory, host)
     return (Opening(port=PORT, sources=others, purpose="postgresql, from bots"),) if others else ()
 
 
@@ -121,36 +116,3 @@ def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tup
             how=f"{keep} kept + 1 being made, {LEAST_DUMP // MIB} MiB each",
         ),
     )
-
-
-def url_for(inventory: Inventory, host: str) -> str | None:
-    """Return the URL by which the bot of `host` reaches the shared database, without the password.
-
-    `None` when there is none. The server's certificate is always checked, by the project's authority. For a
-    database elsewhere that is left to `url`; where it does not mention TLS, the public authorities of the
-    system are used.
-    """
-    declared = inventory.database
-    if declared is None:
-        return None
-    if declared.url is not None:
-        return _external(declared.url)
-    server = next(iter(inventory.with_role("database")), None)
-    if server is None:
-        return None
-    address = "127.0.0.1" if server == host else canonical(inventory.internal(server))
-    query = f"sslmode=verify-full&sslrootcert={AUTHORITY}"
-    return f"postgresql+psycopg://{NAME}@{authority(address, PORT)}/{NAME}?{query}"
-
-
-def _external(url: str) -> str:
-    rest = url.removeprefix("postgresql://")
-    if "sslmode=" in urlsplit(url).query:
-        return f"postgresql+psycopg://{rest}"
-    joint = "&" if "?" in rest else "?"
-    trusted = quote(PUBLIC_AUTHORITIES, safe="/")
-    return f"postgresql+psycopg://{rest}{joint}sslmode=verify-full&sslrootcert={trusted}"
-
-
-def _other_bots(inventory: Inventory, host: str) -> tuple[str, ...]:
-    return tuple(inventory.internal(name) for name in inventory.with_role("runtime") if name != host)

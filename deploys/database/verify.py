@@ -11,7 +11,7 @@ from deploys.database.deploy import CERTIFICATE, TLS, clients_as_networks, confi
 from deploys.database.releases import ReleaseFact, version_of
 from deploys.database.scram import fits
 from deploys.database.server import CLUSTER, ServerFact, ServerState, action_for
-from deploys.database.settings import DATA, MIB, MOST_HOURS, NAME, DatabaseSettings
+from deploys.database.settings import DATA, MOST_HOURS, DatabaseSettings
 from deploys.firewall.deploy import AddressesFact
 from deploys.ops.checks import (
     expect,
@@ -25,7 +25,9 @@ from deploys.ops.checks import (
     said,
 )
 from deploys.ops.facts import Fact
+from deploys.topology.database import NAME
 from inventory.rules.database import PORT
+from inventory.values import MIB
 
 T = TypeVar("T")
 MOST_EXPOSURE = 30

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from deploys.component import ComponentSettings
-from deploys.model.settings import MODELS_FOLDER, local_model
+from deploys.topology.engines import MODELS_FOLDER, model_of
 from inventory.model import Host, Inventory
 from inventory.types import Device, HostFolder
 
@@ -46,7 +46,7 @@ def settings_for(inventory: Inventory, host: str) -> DiskSettings | None:
     if declared.disk is None:
         return None
     kept = {
-        "models": (MODELS,) if "runtime" in declared.roles and local_model(inventory) else (),
+        "models": (MODELS,) if model_of(inventory, host) else (),
         "database": _databases(declared),
         "logs": (ELASTICSEARCH,) if "logs" in declared.roles else (),
     }

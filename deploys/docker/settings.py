@@ -8,9 +8,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from deploys.component import ComponentSettings, Need, Opening
-from deploys.nvidia import settings as nvidia
+from deploys.component import MACHINE_ROOT, ComponentSettings, Need, Opening
 from deploys.resources import HostResources
+from deploys.topology.containers import has_docker, runs_containers
+from deploys.topology.engines import may_have_gpu
 from inventory.model import Inventory
 from inventory.types import DockerFolder, LogSize, Mirror, Proxy, RepositoryUrl, Unproxied
 
@@ -47,13 +48,13 @@ class DockerSettings(ComponentSettings):
     gpu: bool = Field(False, description="Whether containers get the host's NVIDIA GPUs, if it has any.")
     guarded: bool = Field(True, description="Whether the firewall guards what containers publish.")
     openings: tuple[Opening, ...] = Field((), description="Published ports that others may reach.")
-    root: str = nvidia.ROOT
+    root: str = MACHINE_ROOT
 
 
 def settings_for(inventory: Inventory, host: str) -> DockerSettings | None:
     """Return Docker's settings where `host` runs containers, or the inventory wants Docker everywhere."""
     docker = inventory.docker
-    if not (needed(inventory, host) if docker.enabled is None else docker.enabled):
+    if not has_docker(inventory, host):
         return None
     return DockerSettings(
         source=docker.source,
@@ -68,7 +69,7 @@ def settings_for(inventory: Inventory, host: str) -> DockerSettings | None:
         registry_authority=docker.registry_authority,
         proxy=docker.proxy,
         no_proxy=docker.no_proxy,
-        gpu=gpus(inventory, host),
+        gpu=may_have_gpu(inventory, host),
         guarded=inventory.firewall.enabled,
         openings=tuple(
             Opening(port=item.port, protocol=item.protocol, sources=tuple(map(str, item.from_)))
@@ -77,21 +78,11 @@ def settings_for(inventory: Inventory, host: str) -> DockerSettings | None:
     )
 
 
-def needed(inventory: Inventory, host: str) -> bool:
-    """Return whether a component of `host` runs in containers."""
-    return inventory.runtime.run_with == "docker" and "runtime" in inventory.hosts[host].roles
-
-
-def gpus(inventory: Inventory, host: str) -> bool:
-    """Return whether containers on `host` get its GPUs, if any are found."""
-    return nvidia.settings_for(inventory, host) is not None
-
-
 def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tuple[Need, ...]:
     """Return the resources of the engine itself."""
     if settings_for(inventory, host) is None:
         return ()
-    images = BASE + KEPT * RELEASE if needed(inventory, host) else 0
+    images = BASE + KEPT * RELEASE if runs_containers(inventory, host) else 0
     how = "dockerd 85 MB + containerd 45 MB + 15 MB a container; programs 320 MB"
     if images:
         how += f" + base of the images 60 MB + {KEPT} releases of 140 MB"

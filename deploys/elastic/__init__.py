@@ -1,1 +1,1 @@
-"""Shared code of Elasticsearch, Logstash, Kibana and Filebeat: packages, passwords, placement, HTTP APIs."""
+"""Shared code of Elasticsearch, Logstash, Kibana and Filebeat: packages, passwords, HTTP APIs."""

@@ -14,7 +14,7 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from deploys.elastic.openpgp import fingerprints
-from deploys.elastic.placement import PackageSettings
+from deploys.elastic.settings import PackageSettings
 from deploys.ops.debian import packages, sources
 from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact, PackagesFact, PathFact

@@ -8,7 +8,6 @@ from pyinfra.api import deploy
 from deploys.elastic import api
 from deploys.elastic import packages as elastic
 from deploys.elastic.api import ElasticServer
-from deploys.elastic.placement import ELASTICSEARCH_PORT, MIB, TRANSPORT_PORT, bracketed, certificate_names
 from deploys.elasticsearch.health import as_well_as_before, before_leaving, in_a_cluster
 from deploys.elasticsearch.host import (
     FORMED,
@@ -28,7 +27,11 @@ from deploys.ops.removal import removal
 from deploys.ops.services import Service
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal
+from deploys.topology.addresses import bracketed
+from deploys.topology.certificates import CERTIFICATE_FOLDERS
+from deploys.topology.logs import ELASTICSEARCH_PORT, TRANSPORT_PORT, certificate_names
 from inventory.errors import HostError
+from inventory.values import MIB
 
 NAME = "elasticsearch"
 ETC = "/etc/elasticsearch"
@@ -36,7 +39,7 @@ CONFIG = f"{ETC}/elasticsearch.yml"
 GENERATED = ("elasticsearch.keystore*", ".elasticsearch.keystore*", "certs/*")
 """Files that its package generates in it."""
 JVM = f"{ETC}/jvm.options.d/clawd.options"
-TLS = f"{ETC}/clawd-tls"
+TLS = CERTIFICATE_FOLDERS["elasticsearch"]
 CA = f"{TLS}/ca.pem"
 READS = (CONFIG, JVM, KEYSTORE, f"{TLS}/fullchain.pem", f"{TLS}/privkey.pem")
 DROP_IN = "/etc/systemd/system/elasticsearch.service.d"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pydantic import Field, SecretStr
 
 from deploys.component import ComponentSettings, Need, Opening
-from deploys.elastic import placement
 from deploys.elastic.passwords import derived
-from deploys.elastic.placement import GIB, MIB, Node, PackageSettings
+from deploys.elastic.settings import PackageSettings, package_settings, root_password
 from deploys.resources import HostResources
+from deploys.topology.logs import ELASTICSEARCH_PORT, TRANSPORT_PORT, Node, keeps_logs, log_nodes
 from inventory.model import Inventory
-from inventory.values import size_in_bytes
+from inventory.values import GIB, MIB, size_in_bytes
 
 LEAST_HEAP = 512 * MIB
 MOST_HEAP = 30 * GIB
@@ -56,38 +56,38 @@ class ElasticsearchSettings(ComponentSettings):
 
 def settings_for(inventory: Inventory, host: str) -> ElasticsearchSettings | None:
     """Return the node on `host`; `None` without the role logs."""
-    if not placement.keeps_logs(inventory, host):
+    if not keeps_logs(inventory, host):
         return None
-    logs, root = inventory.logs, placement.root_password(inventory)
+    logs, root = inventory.logs, root_password(inventory)
     return ElasticsearchSettings(
         project=inventory.project,
         node=host,
-        nodes=placement.nodes(inventory),
+        nodes=log_nodes(inventory),
         heap=logs.elasticsearch_heap,
         keep_days=logs.keep_days,
         audit_days=logs.audit_days,
         password=derived(root, inventory.project, "elastic"),
         writer_password=derived(root, inventory.project, "logstash"),
         reader_password=logs.reader_password,
-        packages=placement.package_settings(inventory),
+        packages=package_settings(inventory),
     )
 
 
 def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
     """Return the ports of queries and nodes, for the other nodes; a single node serves its own host only."""
-    others = tuple(node.address for node in placement.nodes(inventory) if node.name != host)
-    if not placement.keeps_logs(inventory, host) or not others:
+    others = tuple(node.address for node in log_nodes(inventory) if node.name != host)
+    if not keeps_logs(inventory, host) or not others:
         return ()
     return (
-        Opening(port=placement.ELASTICSEARCH_PORT, sources=others, purpose="Elasticsearch, from log hosts"),
-        Opening(port=placement.TRANSPORT_PORT, sources=others, purpose="Elasticsearch nodes"),
+        Opening(port=ELASTICSEARCH_PORT, sources=others, purpose="Elasticsearch, from log hosts"),
+        Opening(port=TRANSPORT_PORT, sources=others, purpose="Elasticsearch nodes"),
     )
 
 
 def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
     """Return both ports, also where only this host reaches them."""
-    keeps = placement.keeps_logs(inventory, host)
-    return (placement.ELASTICSEARCH_PORT, placement.TRANSPORT_PORT) if keeps else ()
+    keeps = keeps_logs(inventory, host)
+    return (ELASTICSEARCH_PORT, TRANSPORT_PORT) if keeps else ()
 
 
 def needs_for(inventory: Inventory, host: str, resources: HostResources) -> tuple[Need, ...]:
@@ -95,9 +95,9 @@ def needs_for(inventory: Inventory, host: str, resources: HostResources) -> tupl
 
     The heap is that of a host with the memory of `resources`.
     """
-    if not placement.keeps_logs(inventory, host):
+    if not keeps_logs(inventory, host):
         return ()
-    logs, count = inventory.logs, len(placement.nodes(inventory))
+    logs, count = inventory.logs, len(log_nodes(inventory))
     memory = resources.memory.size if resources.memory else SMALLEST_HOST
     heap, source = _heap_counted(memory, logs.elasticsearch_heap)
     copies = 1 if count == 1 else 2

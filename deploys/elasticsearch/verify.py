@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from deploys.elastic.api import AnswersFact, Call, command, holds
-from deploys.elastic.placement import ELASTICSEARCH_PORT, MIB, TRANSPORT_PORT
 from deploys.elasticsearch.deploy import CA, CONFIG, JVM, LOGINS, READS, SERVER, TLS
 from deploys.elasticsearch.health import in_a_cluster
 from deploys.elasticsearch.host import HostMemory, HostMemoryFact
@@ -20,6 +19,8 @@ from deploys.ops.checks import (
     expect_started_with,
     said,
 )
+from deploys.topology.logs import ELASTICSEARCH_PORT, TRANSPORT_PORT
+from inventory.values import MIB
 
 LOG = "read `journalctl -u elasticsearch` on the host"
 

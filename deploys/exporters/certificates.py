@@ -6,35 +6,15 @@ The certificate of nginx has a program of its own, see deploys/tls/renewal.py.
 
 from __future__ import annotations
 
-from deploys.database.deploy import TLS as DATABASE
-from deploys.elasticsearch.deploy import TLS as ELASTICSEARCH
-from deploys.exporters.exporter import CERTIFICATE as MONITORING
 from deploys.exporters.gpu import COMPILES
-from deploys.filebeat.deploy import TLS as FILEBEAT
-from deploys.grafana.config import CERTIFICATE as GRAFANA
-from deploys.kibana.deploy import TLS as KIBANA
-from deploys.logstash.deploy import TLS as LOGSTASH
 from deploys.metrics import TEXTFILES
-from deploys.nginx.deploy import INTERNAL as NGINX
 from deploys.ops import services, units
 from deploys.ops.paths import files
 from deploys.ops.services import Service
-from deploys.runtime.settings import INTERNAL as BOT
 from deploys.tls.renewal import METRICS as NGINX_METRICS
 from deploys.tls.renewal import PROGRAM as NGINX_PROGRAM
+from deploys.topology.certificates import CERTIFICATE_FOLDERS
 
-FOLDERS = {
-    "database": DATABASE,
-    "elasticsearch": ELASTICSEARCH,
-    "exporters": MONITORING,
-    "filebeat": FILEBEAT,
-    "grafana": GRAFANA,
-    "kibana": KIBANA,
-    "logstash": LOGSTASH,
-    "nginx": NGINX,
-    "runtime": BOT,
-}
-"""Those of every component that uses `deploys.tls.deploy.internal`; a host has some of them."""
 METRIC = "clawd_certificate_not_after_seconds"
 FOLDER = "/usr/local/lib/clawd"
 PROGRAM = f"{FOLDER}/certificate-metrics"
@@ -42,7 +22,7 @@ OUTPUT = f"{TEXTFILES}/clawd_certificates.prom"
 TIMER, SERVICE = "clawd-certificate-metrics.timer", "clawd-certificate-metrics.service"
 UNITS = "/etc/systemd/system"
 FILES = (PROGRAM, f"{UNITS}/{SERVICE}", f"{UNITS}/{TIMER}")
-VALUES = {"program": PROGRAM, "output": OUTPUT, "folder": TEXTFILES, "folders": FOLDERS}
+VALUES = {"program": PROGRAM, "output": OUTPUT, "folder": TEXTFILES, "folders": CERTIFICATE_FOLDERS}
 
 # nginx's program writes the expiry only where the folder exists: it runs once here, later by its timer.
 READY = (

@@ -24,7 +24,7 @@ from deploys.exporters.exporter import (
     needs_certificate,
     web_config,
 )
-from deploys.exporters.settings import BLACKBOX, ExportersSettings
+from deploys.exporters.settings import ExportersSettings
 from deploys.metrics import FORMER, TEXTFILES
 from deploys.ops import services, units
 from deploys.ops.debian import packages
@@ -35,6 +35,7 @@ from deploys.ops.services import Service
 from deploys.releases import release_of
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal
+from deploys.topology.monitoring import BLACKBOX_PORT
 
 MEMORY_MAX = "128M"
 _CONTEXT = """
@@ -140,7 +141,7 @@ def shows(exporter: Exporter, settings: ExportersSettings) -> str:
 
     Over TLS it presents the host's own certificate; the exporter's name is not checked here.
     """
-    over_tls = settings.over_tls and exporter.port != BLACKBOX
+    over_tls = settings.over_tls and exporter.port != BLACKBOX_PORT
     context = _CONTEXT if over_tls else "context = None"
     program = f"""
 import ssl, urllib.request

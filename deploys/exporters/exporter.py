@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from deploys.exporters.settings import BLACKBOX, NGINX, NODE, POSTGRES, ExportersSettings
+from deploys.exporters.settings import ExportersSettings
 from deploys.metrics import SHOWN
-from deploys.nginx.settings import bracketed
+from deploys.topology.addresses import bracketed
+from deploys.topology.certificates import CERTIFICATE_FOLDERS
+from deploys.topology.monitoring import BLACKBOX_PORT, NGINX_PORT, NODE_PORT, POSTGRES_PORT
 from inventory.rules.nginx import STATUS_PORT
 
 ACCOUNT = "prometheus"
 """Debian's packages of Prometheus share this user."""
 BLACKBOX_CONFIG = "/etc/prometheus/blackbox.yml"
-CERTIFICATE = "/etc/clawd/monitoring"
+CERTIFICATE = CERTIFICATE_FOLDERS["exporters"]
 """Folder of this host's certificate, by which monitoring host and exporters know each other; `ca.pem` in it
 is the authority that the probes check fronts by, too."""
 WEB_CONFIG = "/etc/prometheus/clawd-web.yml"
@@ -149,12 +151,12 @@ def _secured(settings: ExportersSettings) -> tuple[tuple[str, ...], tuple[str, .
 def _node(settings: ExportersSettings) -> Exporter:
     secured, reads = _secured(settings)
     arguments = (
-        f"--web.listen-address={settings.listen}:{NODE}",
+        f"--web.listen-address={settings.listen}:{NODE_PORT}",
         f"--collector.textfile.directory={SHOWN}",
         *secured,
     )
     return Exporter(
-        "prometheus-node-exporter", NODE, arguments, reads=reads, shows="node_memory_MemTotal_bytes"
+        "prometheus-node-exporter", NODE_PORT, arguments, reads=reads, shows="node_memory_MemTotal_bytes"
     )
 
 
@@ -164,12 +166,17 @@ def _nginx(settings: ExportersSettings, *, toolkit: bool) -> Exporter:
         chain, key, _ = reads = CERTIFICATE_FILES
         secured = ("--web.secured-metrics", f"--web.ssl-server-cert={chain}", f"--web.ssl-server-key={key}")
     arguments = (
-        f"--web.listen-address={settings.listen}:{NGINX}",
+        f"--web.listen-address={settings.listen}:{NGINX_PORT}",
         f"--nginx.scrape-uri=http://127.0.0.1:{STATUS_PORT}/nginx_status",
         *secured,
     )
     return Exporter(
-        "prometheus-nginx-exporter", NGINX, arguments, reads=reads, after="nginx.service", shows="nginx_up 1"
+        "prometheus-nginx-exporter",
+        NGINX_PORT,
+        arguments,
+        reads=reads,
+        after="nginx.service",
+        shows="nginx_up 1",
     )
 
 
@@ -179,8 +186,8 @@ def _postgres(settings: ExportersSettings) -> Exporter:
     source = {"DATA_SOURCE_NAME": f"user={ACCOUNT} host=/run/postgresql dbname=postgres"}
     return Exporter(
         "prometheus-postgres-exporter",
-        POSTGRES,
-        (f"--web.listen-address={settings.listen}:{POSTGRES}", *secured),
+        POSTGRES_PORT,
+        (f"--web.listen-address={settings.listen}:{POSTGRES_PORT}", *secured),
         source,
         reads=reads,
         after="postgresql.service",
@@ -191,11 +198,11 @@ def _postgres(settings: ExportersSettings) -> Exporter:
 
 
 def _blackbox(settings: ExportersSettings) -> Exporter:
-    arguments = (f"--web.listen-address=127.0.0.1:{BLACKBOX}", f"--config.file={BLACKBOX_CONFIG}")
+    arguments = (f"--web.listen-address=127.0.0.1:{BLACKBOX_PORT}", f"--config.file={BLACKBOX_CONFIG}")
     trusted = (f"{CERTIFICATE}/ca.pem",) if settings.trust == "own" else ()
     return Exporter(
         "prometheus-blackbox-exporter",
-        BLACKBOX,
+        BLACKBOX_PORT,
         arguments,
         reads=(BLACKBOX_CONFIG, *trusted),
         shows="blackbox_exporter_config_last_reload_successful 1",

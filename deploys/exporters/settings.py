@@ -6,16 +6,22 @@ from typing import Literal
 
 from pydantic import Field
 
-from deploys.component import ComponentSettings, Need, Opening
-from deploys.nginx.settings import authority, bots_behind
-from deploys.nvidia.settings import ROOT
+from deploys.component import MACHINE_ROOT, ComponentSettings, Need, Opening
 from deploys.resources import HostResources
-from deploys.tls.settings import canonical
+from deploys.topology import bots
+from deploys.topology.addresses import canonical
+from deploys.topology.bots import https_address, public_name
+from deploys.topology.database import has_database
+from deploys.topology.monitoring import (
+    BLACKBOX_PORT,
+    NGINX_PORT,
+    NODE_PORT,
+    POSTGRES_PORT,
+    monitoring_host,
+    watched_from,
+)
 from inventory.model import Inventory
-
-NODE, NGINX, BLACKBOX, POSTGRES = 9100, 9113, 9115, 9187
-"""The exporters' ports, as Debian's packages and the list of Prometheus have them."""
-MIB = 1 << 20
+from inventory.values import MIB
 
 
 class Front(ComponentSettings):
@@ -44,47 +50,19 @@ class ExportersSettings(ComponentSettings):
         description="Authority that the fronts' certificates are checked by: the project's, or public ones. "
         "With one that this host does not know, only their expiry is monitored.",
     )
-    root: str = ROOT
+    root: str = MACHINE_ROOT
 
 
-def monitoring_host(inventory: Inventory) -> str | None:
-    """Return the host that monitors all others; `None` when there is none."""
-    return next(iter(inventory.with_role("monitoring")), None)
-
-
-def watched_from(inventory: Inventory, host: str) -> tuple[str, ...]:
-    """Return the address from which `host` is monitored over the network; none if no other host does so."""
-    watcher = monitoring_host(inventory)
-    return () if watcher in (None, host) else (inventory.internal(str(watcher)),)
-
-
-def target(inventory: Inventory, host: str, port: int) -> str:
-    """Return the `address:port` by which the monitoring host reaches something on `host`."""
-    own = host == monitoring_host(inventory)
-    return authority("127.0.0.1" if own else inventory.internal(host), port)
-
-
-def fronts(inventory: Inventory) -> tuple[Front, ...]:
+def probed_fronts(inventory: Inventory) -> tuple[Front, ...]:
     """Return every nginx that passes requests to a bot."""
-    served = [host for host in inventory.with_role("nginx") if bots_behind(inventory, host)]
     return tuple(
         Front(
-            host=host,
-            address=authority(inventory.internal(host), inventory.nginx.https_port),
-            name=_certificate_name(inventory, host),
+            host=front,
+            address=https_address(inventory, front),
+            name=canonical(public_name(inventory, front)),
         )
-        for host in served
+        for front in bots.fronts(inventory)
     )
-
-
-def scheme(inventory: Inventory, host: str) -> Literal["http", "https"]:
-    """Return the scheme by which the monitoring host reaches something on `host`: TLS to other hosts."""
-    return "https" if watched_from(inventory, host) else "http"
-
-
-def bot_port(inventory: Inventory, host: str) -> int:
-    """Return the port by which the monitoring host reaches the bot of `host`."""
-    return inventory.bot.internal_port if watched_from(inventory, host) else inventory.bot.port
 
 
 def settings_for(inventory: Inventory, host: str) -> ExportersSettings | None:
@@ -97,9 +75,9 @@ def settings_for(inventory: Inventory, host: str) -> ExportersSettings | None:
         listen="127.0.0.1" if watches else "",
         over_tls=not watches,
         client=watches and len(inventory.hosts) > 1,
-        nginx=bool(bots_behind(inventory, host)),
-        database=_has_database(inventory, host),
-        fronts=fronts(inventory) if watches else (),
+        nginx=bool(bots.bots_behind(inventory, host)),
+        database=has_database(inventory, host),
+        fronts=probed_fronts(inventory) if watches else (),
         project=inventory.project,
         name=canonical(inventory.internal(host)),
         trust=_trust(inventory),
@@ -113,9 +91,9 @@ def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
     if settings is None or not sources:
         return ()
     ports = {
-        NODE: "metrics of the host",
-        **({NGINX: "metrics of nginx"} if settings.nginx else {}),
-        **({POSTGRES: "metrics of PostgreSQL"} if settings.database else {}),
+        NODE_PORT: "metrics of the host",
+        **({NGINX_PORT: "metrics of nginx"} if settings.nginx else {}),
+        **({POSTGRES_PORT: "metrics of PostgreSQL"} if settings.database else {}),
     }
     return tuple(Opening(port=port, sources=sources, purpose=purpose) for port, purpose in ports.items())
 
@@ -155,15 +133,10 @@ def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
     settings = settings_for(inventory, host)
     if settings is None:
         return ()
-    there = {NODE: True, NGINX: settings.nginx, POSTGRES: settings.database, BLACKBOX: bool(settings.fronts)}
+    there = {
+        NODE_PORT: True,
+        NGINX_PORT: settings.nginx,
+        POSTGRES_PORT: settings.database,
+        BLACKBOX_PORT: bool(settings.fronts),
+    }
     return tuple(port for port, is_there in there.items() if is_there)
-
-
-def _certificate_name(inventory: Inventory, host: str) -> str:
-    names = [name for name in inventory.tls.names if not name.startswith("*")]
-    return canonical(names[0] if names else inventory.hosts[host].address)
-
-
-def _has_database(inventory: Inventory, host: str) -> bool:
-    database = inventory.database
-    return database is not None and database.url is None and "database" in inventory.hosts[host].roles

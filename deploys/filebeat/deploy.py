@@ -9,7 +9,6 @@ from pyinfra.api import deploy
 
 from deploys.elastic import packages as elastic
 from deploys.elastic.datasets import Dataset
-from deploys.elastic.placement import certificate_names, filebeat_subject
 from deploys.filebeat.settings import FilebeatSettings
 from deploys.ops import services, units
 from deploys.ops.paths import data, files
@@ -18,11 +17,13 @@ from deploys.ops.services import Service
 from deploys.runtime.journal import NAMESPACE, MachineIdFact
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal
+from deploys.topology.certificates import CERTIFICATE_FOLDERS
+from deploys.topology.logs import certificate_names, filebeat_subject
 
 NAME = "filebeat"
 ETC = "/etc/filebeat"
 CONFIG = f"{ETC}/filebeat.yml"
-TLS = f"{ETC}/clawd-tls"
+TLS = CERTIFICATE_FOLDERS["filebeat"]
 READS = (CONFIG, f"{TLS}/fullchain.pem", f"{TLS}/privkey.pem")
 DATA = "/var/lib/filebeat"
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pydantic import Field
 
 from deploys.component import ComponentSettings, Need
-from deploys.elastic import placement
 from deploys.elastic.datasets import Dataset, datasets_of
-from deploys.elastic.placement import MIB, PackageSettings
+from deploys.elastic.settings import PackageSettings, package_settings
 from deploys.resources import HostResources
+from deploys.topology.logs import log_nodes, logstash_addresses
 from inventory.model import Inventory
+from inventory.values import MIB
 
 
 class FilebeatSettings(ComponentSettings):
@@ -25,16 +26,16 @@ class FilebeatSettings(ComponentSettings):
 
 def settings_for(inventory: Inventory, host: str) -> FilebeatSettings | None:
     """Return the lines that `host` sends; `None` when no host keeps log lines."""
-    nodes = placement.nodes(inventory)
+    nodes = log_nodes(inventory)
     if not nodes:
         return None
     return FilebeatSettings(
         project=inventory.project,
         node=host,
         address=inventory.internal(host),
-        logstash=tuple(f"{placement.bracketed(node.address)}:{placement.BEATS_PORT}" for node in nodes),
+        logstash=logstash_addresses(nodes),
         datasets=datasets_of(inventory, host),
-        packages=placement.package_settings(inventory),
+        packages=package_settings(inventory),
     )
 
 

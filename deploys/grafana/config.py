@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deploys.grafana.settings import GrafanaSettings
 from deploys.prometheus.rules import yaml_text
+from deploys.topology.certificates import CERTIFICATE_FOLDERS
 
 ETC = "/etc/grafana"
 GENERATED = ("grafana.ini", "ldap.toml", "provisioning/*/sample.yaml")
@@ -14,7 +15,7 @@ DATASOURCES = f"{PROVISIONING}/datasources/clawd.yml"
 PROVIDER = f"{PROVISIONING}/dashboards/clawd.yml"
 DASHBOARDS = "/etc/grafana/clawd-dashboards"
 PASSWORD = "/etc/grafana/clawd-admin-password"  # noqa: S105  a path
-CERTIFICATE = "/etc/clawd/grafana"
+CERTIFICATE = CERTIFICATE_FOLDERS["grafana"]
 PROMETHEUS_UID, ALERTMANAGER_UID = "clawd-prometheus", "clawd-alertmanager"
 """Fixed: dashboards refer to their data sources by these."""
 

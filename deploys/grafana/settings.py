@@ -6,15 +6,14 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr
 
-from deploys.alertmanager.settings import PORT as ALERTMANAGER_PORT
 from deploys.component import ComponentSettings, Need, Opening
-from deploys.exporters.settings import MIB, monitoring_host
-from deploys.prometheus.settings import PORT as PROMETHEUS_PORT
 from deploys.resources import HostResources
-from deploys.tls.settings import canonical
+from deploys.topology.addresses import canonical
+from deploys.topology.monitoring import ALERTMANAGER_PORT, PROMETHEUS_PORT, monitoring_host
 from inventory.model import Inventory, Network
 from inventory.sections.monitoring import Thresholds
 from inventory.types import RepositoryUrl
+from inventory.values import MIB
 
 MEMORY, PROGRAMS, DATA = 200 * MIB, 650 * MIB, 64 * MIB
 

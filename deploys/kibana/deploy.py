@@ -7,13 +7,7 @@ from pyinfra.api import deploy
 from deploys.elastic import api
 from deploys.elastic import packages as elastic
 from deploys.elastic.api import Call, ElasticServer
-from deploys.elastic.placement import (
-    ELASTICSEARCH_PORT,
-    KIBANA_PORT,
-    bracketed,
-    certificate_names,
-    mebibytes,
-)
+from deploys.elastic.settings import mebibytes
 from deploys.kibana.objects import ADMIN, TOKEN, saved, token
 from deploys.kibana.settings import KibanaSettings
 from deploys.ops import accounts, services, units
@@ -22,13 +16,16 @@ from deploys.ops.removal import removal
 from deploys.ops.services import Service
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal
+from deploys.topology.addresses import bracketed
+from deploys.topology.certificates import CERTIFICATE_FOLDERS
+from deploys.topology.logs import ELASTICSEARCH_PORT, KIBANA_PORT, certificate_names
 
 NAME = "kibana"
 ETC = "/etc/kibana"
 GENERATED = ("kibana.keystore*", ".kibana.keystore*")
 """Files that its package generates in it."""
 CONFIG = f"{ETC}/kibana.yml"
-TLS = f"{ETC}/clawd-tls"
+TLS = CERTIFICATE_FOLDERS["kibana"]
 CA = f"{TLS}/ca.pem"
 DROP_IN = "/etc/systemd/system/kibana.service.d"
 SECRETS = "/etc/clawd/kibana"

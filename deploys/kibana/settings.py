@@ -5,12 +5,12 @@ from __future__ import annotations
 from pydantic import Field, SecretStr
 
 from deploys.component import ComponentSettings, Need, Opening
-from deploys.elastic import placement
 from deploys.elastic.passwords import derived
-from deploys.elastic.placement import GIB, MIB, PackageSettings
+from deploys.elastic.settings import PackageSettings, package_settings, root_password
 from deploys.resources import HostResources
+from deploys.topology.logs import KIBANA_PORT, elasticsearch_urls, leads_logs, log_nodes
 from inventory.model import Inventory
-from inventory.values import size_in_bytes
+from inventory.values import GIB, MIB, size_in_bytes
 
 NATIVE = 256 * MIB
 """Memory of Node in addition to its heap."""
@@ -40,38 +40,38 @@ ENCRYPTED = ("security", "encryptedSavedObjects", "reporting")
 
 def settings_for(inventory: Inventory, host: str) -> KibanaSettings | None:
     """Return the Kibana of `host`; `None` except on the first host with the role logs."""
-    if not placement.leads(inventory, host):
+    if not leads_logs(inventory, host):
         return None
-    root, project = placement.root_password(inventory), inventory.project
+    root, project = root_password(inventory), inventory.project
     return KibanaSettings(
         project=project,
         node=host,
         address=inventory.internal(host),
-        elasticsearch=placement.elasticsearch_urls(placement.nodes(inventory), host),
+        elasticsearch=elasticsearch_urls(log_nodes(inventory), host),
         sources=tuple(str(network) for network in inventory.logs.kibana_from),
         heap=inventory.logs.kibana_heap,
         password=derived(root, project, "elastic"),
         keys={name: derived(root, project, f"kibana {name}") for name in ENCRYPTED},
-        packages=placement.package_settings(inventory),
+        packages=package_settings(inventory),
     )
 
 
 def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
     """Return Kibana's port, for the declared networks only."""
     sources = tuple(str(network) for network in inventory.logs.kibana_from)
-    if not placement.leads(inventory, host) or not sources:
+    if not leads_logs(inventory, host) or not sources:
         return ()
-    return (Opening(port=placement.KIBANA_PORT, sources=sources, purpose="Kibana"),)
+    return (Opening(port=KIBANA_PORT, sources=sources, purpose="Kibana"),)
 
 
 def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
     """Return the port of its web pages, also where they are on loopback."""
-    return (placement.KIBANA_PORT,) if placement.leads(inventory, host) else ()
+    return (KIBANA_PORT,) if leads_logs(inventory, host) else ()
 
 
 def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tuple[Need, ...]:
     """Return heap, memory of Node, and the program."""
-    if not placement.leads(inventory, host):
+    if not leads_logs(inventory, host):
         return ()
     heap = inventory.logs.kibana_heap
     return (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from deploys.elastic.api import AnswersFact, ElasticServer, command
-from deploys.elastic.placement import ELASTICSEARCH_PORT, KIBANA_PORT
 from deploys.kibana.deploy import AVAILABLE, CA, READS, SECRETS, SERVER, TLS
 from deploys.kibana.objects import saved, token
 from deploys.kibana.settings import KibanaSettings
@@ -18,6 +17,7 @@ from deploys.ops.checks import (
     expect_started_with,
     said,
 )
+from deploys.topology.logs import ELASTICSEARCH_PORT, KIBANA_PORT
 
 
 def test_runs_with_what_is_on_the_disk(host: Any) -> None:

@@ -8,14 +8,7 @@ import shlex
 from pyinfra.api import deploy
 
 from deploys.elastic import packages as elastic
-from deploys.elastic.placement import (
-    BEATS_PORT,
-    LOGSTASH_API_PORT,
-    MIB,
-    certificate_names,
-    filebeat_subject,
-    mebibytes,
-)
+from deploys.elastic.settings import mebibytes
 from deploys.logstash.settings import QUEUE, LogstashSettings
 from deploys.ops import accounts, services, units
 from deploys.ops.paths import data, files
@@ -23,13 +16,16 @@ from deploys.ops.removal import removal
 from deploys.ops.services import Service
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal
+from deploys.topology.certificates import CERTIFICATE_FOLDERS
+from deploys.topology.logs import BEATS_PORT, LOGSTASH_API_PORT, certificate_names, filebeat_subject
+from inventory.values import MIB
 
 NAME = "logstash"
 ETC = "/etc/logstash"
 SETTINGS = f"{ETC}/logstash.yml"
 PIPELINES = f"{ETC}/pipelines.yml"
 PIPELINE = f"{ETC}/conf.d/clawd.conf"
-TLS = f"{ETC}/clawd-tls"
+TLS = CERTIFICATE_FOLDERS["logstash"]
 DROP_IN = "/etc/systemd/system/logstash.service.d"
 SECRETS = "/etc/clawd/logstash"
 ENVIRONMENT = f"{SECRETS}/environment"

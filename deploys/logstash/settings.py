@@ -5,13 +5,13 @@ from __future__ import annotations
 from pydantic import Field, SecretStr
 
 from deploys.component import ComponentSettings, Need, Opening
-from deploys.elastic import placement
 from deploys.elastic.datasets import Dataset, datasets_of
 from deploys.elastic.passwords import derived
-from deploys.elastic.placement import GIB, MIB, PackageSettings
+from deploys.elastic.settings import PackageSettings, package_settings, root_password
 from deploys.resources import HostResources
+from deploys.topology.logs import BEATS_PORT, LOGSTASH_API_PORT, elasticsearch_urls, keeps_logs, log_nodes
 from inventory.model import Inventory
-from inventory.values import size_in_bytes
+from inventory.values import GIB, MIB, size_in_bytes
 
 QUEUE = 256 * MIB
 """Lines on disk that Elasticsearch has not taken yet."""
@@ -37,38 +37,38 @@ class LogstashSettings(ComponentSettings):
 
 def settings_for(inventory: Inventory, host: str) -> LogstashSettings | None:
     """Return the Logstash of `host`; `None` without the role logs. Filebeat uses any of the log hosts."""
-    if not placement.keeps_logs(inventory, host):
+    if not keeps_logs(inventory, host):
         return None
     return LogstashSettings(
         project=inventory.project,
         node=host,
         address=inventory.internal(host),
         senders={name: datasets_of(inventory, name) for name in inventory.hosts},
-        elasticsearch=placement.elasticsearch_urls(placement.nodes(inventory), host),
+        elasticsearch=elasticsearch_urls(log_nodes(inventory), host),
         time_zone=inventory.base.time_zone,
         heap=inventory.logs.logstash_heap,
-        password=derived(placement.root_password(inventory), inventory.project, "logstash"),
-        packages=placement.package_settings(inventory),
+        password=derived(root_password(inventory), inventory.project, "logstash"),
+        packages=package_settings(inventory),
     )
 
 
 def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
     """Return the port of Filebeat, for the other hosts of the inventory."""
     others = tuple(inventory.internal(name) for name in inventory.hosts if name != host)
-    if not placement.keeps_logs(inventory, host) or not others:
+    if not keeps_logs(inventory, host) or not others:
         return ()
-    return (Opening(port=placement.BEATS_PORT, sources=others, purpose="Logstash, from Filebeat"),)
+    return (Opening(port=BEATS_PORT, sources=others, purpose="Logstash, from Filebeat"),)
 
 
 def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
     """Return Filebeat's port, also where only this host sends lines, and that of its own API on loopback."""
-    keeps = placement.keeps_logs(inventory, host)
-    return (placement.BEATS_PORT, placement.LOGSTASH_API_PORT) if keeps else ()
+    keeps = keeps_logs(inventory, host)
+    return (BEATS_PORT, LOGSTASH_API_PORT) if keeps else ()
 
 
 def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tuple[Need, ...]:
     """Return heap, memory of Java, program and queue."""
-    if not placement.keeps_logs(inventory, host):
+    if not keeps_logs(inventory, host):
         return ()
     heap = inventory.logs.logstash_heap
     return (

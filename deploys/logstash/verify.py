@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploys.elastic.placement import BEATS_PORT
 from deploys.logstash.deploy import ENVIRONMENT, READS, TAKES_LINES, TLS
 from deploys.ops.checks import (
     expect,
@@ -14,6 +13,7 @@ from deploys.ops.checks import (
     expect_started_with,
     said,
 )
+from deploys.topology.logs import BEATS_PORT
 
 
 def test_runs_with_what_is_on_the_disk(host: Any) -> None:

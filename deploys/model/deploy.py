@@ -5,11 +5,12 @@ from __future__ import annotations
 from pyinfra.api import deploy
 
 from deploys.artifacts import ModelFile
-from deploys.model.settings import MODELS_FOLDER, ModelSettings, model_path
+from deploys.model.settings import ModelSettings, model_path
 from deploys.model.space import require_space
 from deploys.ops.paths import files, push
 from deploys.ops.removal import removal
 from deploys.settings import settings_of, supplies
+from deploys.topology.engines import MODELS_FOLDER
 from inventory.errors import ArtifactError
 
 

@@ -10,12 +10,10 @@ from pydantic import Field
 from deploys.artifacts import ModelFile
 from deploys.component import ComponentSettings, Need
 from deploys.resources import HostResources
-from inventory.errors import ClawdError
-from inventory.model import Inventory, LocalModel
+from deploys.topology.engines import MODELS_FOLDER, computes_on_gpu, model_of
+from inventory.model import Inventory
 from inventory.model_files.footprint import GPU_PROCESS, of_model, size, split
 from inventory.values import size_in_bytes
-
-MODELS_FOLDER = "/var/lib/clawd/models"
 
 
 class ModelSettings(ComponentSettings):
@@ -29,8 +27,8 @@ class ModelSettings(ComponentSettings):
 
 def settings_for(inventory: Inventory, host: str) -> ModelSettings | None:
     """Return the model that `host` serves itself; `None` where only remote servers are used."""
-    model = local_model(inventory)
-    if model is None or "runtime" not in inventory.hosts[host].roles:
+    model = model_of(inventory, host)
+    if model is None:
         return None
     return ModelSettings(name=model.path.stem, sha256=model.sha256)
 
@@ -41,8 +39,8 @@ def needs_for(inventory: Inventory, host: str, resources: HostResources) -> tupl
     The GPU counts where `gpu_memory` is declared and the host was not found to be without one.
     Before the host has fetched the file, unknown sizes are counted as the limit of the engine.
     """
-    model = local_model(inventory)
-    if model is None or "runtime" not in inventory.hosts[host].roles:
+    model = model_of(inventory, host)
+    if model is None:
         return ()
     taken, what = of_model(model), f"model {model.path.stem}"
     if taken is None:
@@ -62,30 +60,6 @@ def needs_for(inventory: Inventory, host: str, resources: HostResources) -> tupl
         how += f", but for {taken.layers - parts.gpu_layers} of {taken.layers} layers ({size(parts.host)})"
     how += f"; {size(GPU_PROCESS)} for the process"
     return (placed(memory=parts.host + GPU_PROCESS, gpu_memory=parts.gpu, how=how),)
-
-
-def computes_on_gpu(inventory: Inventory, host: str) -> bool:
-    """Return whether the engine of `host` computes on its GPUs, if it has any that CUDA supports."""
-    model = local_model(inventory)
-    declared = inventory.hosts[host]
-    if model is None or model.gpu_layers == 0 or "runtime" not in declared.roles:
-        return False
-    return declared.gpu != "none"
-
-
-def local_model(inventory: Inventory) -> LocalModel | None:
-    """Return the only model served on the runtime hosts, either the default or the fallback.
-
-    Raises `ClawdError` when both are local: a host runs one engine, and an engine loads one model.
-    """
-    both = (inventory.models.default, inventory.models.fallback)
-    local = [model for model in both if isinstance(model, LocalModel)]
-    if len(local) > 1:
-        raise ClawdError(
-            "models.default and models.fallback are both llama-cpp models, but a host runs one engine",
-            advice="make one of them `engine: openai-compatible`, or leave out the fallback",
-        )
-    return local[0] if local else None
 
 
 def model_path(file: ModelFile) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any
 
-from deploys.model.settings import MODELS_FOLDER, ModelSettings
+from deploys.model.settings import ModelSettings
 from deploys.ops.checks import expect, expect_owner
 from deploys.ops.facts import PushedFact
 from deploys.ops.paths.push import record_of
+from deploys.topology.engines import MODELS_FOLDER
 
 
 def test_there_is_one_model(host: Any) -> None:

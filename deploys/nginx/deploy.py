@@ -8,7 +8,7 @@ from pyinfra import host
 from pyinfra.api import deploy
 
 from deploys.database.releases import ReleaseFact
-from deploys.nginx.settings import NginxSettings, bracketed
+from deploys.nginx.settings import NginxSettings
 from deploys.ops import services, units
 from deploys.ops.debian import packages
 from deploys.ops.facts import PathFact
@@ -18,7 +18,8 @@ from deploys.ops.services import Service
 from deploys.releases import release_of
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal
-from deploys.tls.settings import INTERNAL_BOT
+from deploys.topology.addresses import bracketed
+from deploys.topology.certificates import CERTIFICATE_FOLDERS, INTERNAL_BOT
 from inventory.rules.nginx import STATUS_PORT
 
 CONFIG = "/etc/nginx/nginx.conf"
@@ -30,7 +31,7 @@ STATE = "/run/clawd-upstream"
 DROP_IN = "/etc/systemd/system/nginx.service.d/clawd.conf"
 CERTIFICATE = "/etc/clawd/tls/fullchain.pem"
 PRIVATE_KEY = "/etc/clawd/tls/privkey.pem"
-INTERNAL = "/etc/clawd/nginx-internal"
+INTERNAL = CERTIFICATE_FOLDERS["nginx"]
 """Folder of the certificate that nginx shows to bots of other hosts."""
 INTERNAL_FILES = tuple(f"{INTERNAL}/{name}" for name in ("fullchain.pem", "privkey.pem", "ca.pem"))
 LOGROTATE = "/etc/logrotate.d/nginx"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from ipaddress import IPv6Address, ip_address
-
 from pydantic import Field, SecretStr
 
 from deploys.component import ComponentSettings, Need, Opening
 from deploys.resources import HostResources
 from deploys.runtime.console import allowed, console_secret
 from deploys.tls.certificate import leaf_of, names_of
-from deploys.tls.settings import ProvidedSettings, canonical
+from deploys.tls.settings import ProvidedSettings
+from deploys.topology.addresses import canonical
+from deploys.topology.bots import bots_behind, bots_over_tls, public_name, upstream
 from inventory.model import Inventory, Network
 from inventory.rules.nginx import STATUS_PORT
 from inventory.sections.nginx import Limit
@@ -78,7 +77,7 @@ def settings_for(inventory: Inventory, host: str) -> NginxSettings | None:
         https_port=nginx.https_port,
         http_port=nginx.http_port,
         upstreams=tuple(upstream(inventory, host, bot) for bot in bots),
-        bots_over_tls=over_tls(inventory, host),
+        bots_over_tls=bots_over_tls(inventory, host),
         project=inventory.project,
         public_name=canonical(public_name(inventory, host)),
         names=answers_to(inventory, host),
@@ -122,67 +121,6 @@ def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tup
     return (Need("nginx", memory=MEMORY, how="64M: workers, 10M of TLS sessions, 20M of clients' limits"),)
 
 
-def bots_behind(inventory: Inventory, host: str) -> tuple[str, ...]:
-    """Return the hosts whose bots the nginx of `host` passes requests to.
-
-    With a database that the bots share, all of them. Without, the nginx of a host with both roles serves its
-    own bot first, and shares with the other nginx hosts only the bots that have no nginx on their host. An
-    nginx left with none of these serves all.
-    """
-    if "nginx" not in inventory.hosts[host].roles:
-        return ()
-    runtimes = tuple(inventory.with_role("runtime"))
-    if inventory.database is not None:
-        return runtimes
-    alone = tuple(bot for bot in runtimes if "nginx" not in inventory.hosts[bot].roles)
-    own = (host,) if host in runtimes else ()
-    return own + alone or runtimes
-
-
-def over_tls(inventory: Inventory, host: str) -> bool:
-    """Return whether the nginx of `host` reaches its bots over TLS: all of them once one is on another host.
-
-    nginx uses one protocol for all servers of a group, so its own bot is reached the same way.
-    """
-    return any(bot != host for bot in bots_behind(inventory, host))
-
-
-def upstream(inventory: Inventory, host: str, bot: str) -> str:
-    """Return `address:port` of the bot of host `bot` for the nginx of `host`; loopback for its own bot."""
-    port = inventory.bot.internal_port if over_tls(inventory, host) else inventory.bot.port
-    return authority("127.0.0.1" if bot == host else inventory.internal(bot), port)
-
-
-def known_as(inventory: Inventory, host: str, bot: str, former: Sequence[int] = ()) -> tuple[str, ...]:
-    """Return every `address:port` by which the nginx of `host` may know a bot: the declared one first.
-
-    The others are those of earlier inventories, with a bot on another host or none, and of ports `former`.
-    """
-    address = "127.0.0.1" if bot == host else inventory.internal(bot)
-    ports = (inventory.bot.internal_port, inventory.bot.port, *former)
-    found = (upstream(inventory, host, bot), *(authority(address, port) for port in ports))
-    return tuple(dict.fromkeys(found))
-
-
-def public_url(inventory: Inventory, host: str) -> str | None:
-    """Return the public URL of the bot of `host`, by the first name of the certificate, else nginx's address.
-
-    `None` when no nginx passes requests to it.
-    """
-    proxies = [name for name in inventory.with_role("nginx") if host in bots_behind(inventory, name)]
-    if not proxies:
-        return None
-    name = public_name(inventory, host if host in proxies else proxies[0])
-    port = inventory.nginx.https_port
-    return f"https://{bracketed(name)}" if port == 443 else f"https://{authority(name, port)}"
-
-
-def public_name(inventory: Inventory, front: str) -> str:
-    """Return the first host name of the certificate, else the address of the host `front`."""
-    names = [name for name in inventory.tls.names if not name.startswith("*")]
-    return names[0] if names else inventory.hosts[front].address
-
-
 def answers_to(inventory: Inventory, front: str) -> tuple[str, ...]:
     """Return every name and address by which clients may address the nginx of `front`.
 
@@ -196,18 +134,5 @@ def answers_to(inventory: Inventory, front: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(canonical, names)))
 
 
-def authority(address: str, port: int) -> str:
-    """Return `address:port` in the form of URLs and nginx, with brackets around an IPv6 address."""
-    return f"{bracketed(address)}:{port}"
-
-
 def _texts(networks: tuple[Network, ...]) -> tuple[str, ...]:
     return tuple(map(str, networks))
-
-
-def bracketed(address: str) -> str:
-    """Return `address` in the form of URLs and the header Host: an IPv6 address in brackets."""
-    try:
-        return f"[{address}]" if isinstance(ip_address(address), IPv6Address) else address
-    except ValueError:
-        return address

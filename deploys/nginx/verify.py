@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from deploys.nginx.deploy import CERTIFICATE, CONFIG, INTERNAL, PROGRAM, reads, serves_its_certificate
-from deploys.nginx.settings import NginxSettings, bracketed
+from deploys.nginx.settings import NginxSettings
 from deploys.ops.checks import (
     expect,
     expect_at_boot,
@@ -20,6 +20,7 @@ from deploys.ops.checks import (
     said,
 )
 from deploys.runtime.question import expect_answer
+from deploys.topology.addresses import bracketed
 from inventory.rules.nginx import STATUS_PORT
 
 UNDECLARED = "undeclared.invalid"

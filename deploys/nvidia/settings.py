@@ -7,10 +7,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from deploys.component import ComponentSettings, Need
-from deploys.model.settings import computes_on_gpu, local_model
+from deploys.component import MACHINE_ROOT, ComponentSettings, Need
 from deploys.nvidia.gpus import GpuMachine
 from deploys.resources import HostResources
+from deploys.topology.containers import has_docker, runs_containers
+from deploys.topology.engines import computes_on_gpu
 from inventory.model import Inventory
 from inventory.types import RepositoryUrl
 
@@ -19,21 +20,9 @@ DISK = 3 * 1024**3
 LIBRARIES = 1024**3
 """Approximate size of libcublas, libcublasLt and libcudart of CUDA 12.9 unpacked, by the documents."""
 
-ROOT = Field("", description="Folder in front of /sys, /proc and /run, to present another machine.")
-"""The field of every component that reads GPUs, by which others can be presented."""
-
 
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "sbsa"}
 """Folders of NVIDIA's repository by dpkg's name of the architecture."""
-
-
-class EngineGpu(ComponentSettings):
-    """How the engine of a host computes on its GPUs, if any are found."""
-
-    branch: int = 580
-    cuda: str | None = Field(None, description="CUDA version; chosen by release and GPUs when absent.")
-    layers: int | None = Field(None, description="Layers that GPUs compute; all when absent.")
-    root: str = ROOT
 
 
 class NvidiaSettings(ComponentSettings):
@@ -52,7 +41,7 @@ class NvidiaSettings(ComponentSettings):
     cuda: str | None = Field(None, description="CUDA version; chosen by release and GPUs when absent.")
     engine: bool = Field(False, description="Whether the engine computes on the GPU.")
     containers: bool = Field(False, description="Whether engine and bot run in containers.")
-    root: str = ROOT
+    root: str = MACHINE_ROOT
 
 
 def settings_for(inventory: Inventory, host: str) -> NvidiaSettings | None:
@@ -67,28 +56,20 @@ def settings_for(inventory: Inventory, host: str) -> NvidiaSettings | None:
         modules=nvidia.modules,
         repository=nvidia.repository,
         key=nvidia.key,
-        toolkit=_has_docker(inventory, host),
+        toolkit=has_docker(inventory, host),
         toolkit_repository=nvidia.toolkit_repository,
         toolkit_key=nvidia.toolkit_key,
         toolkit_version=nvidia.toolkit_version,
         reboot=nvidia.reboot,
         cuda=nvidia.cuda,
         engine=computes_on_gpu(inventory, host),
-        containers=inventory.runtime.run_with == "docker" and "runtime" in inventory.hosts[host].roles,
+        containers=runs_containers(inventory, host),
     )
 
 
 def repository_uri(settings: NvidiaSettings, machine: GpuMachine) -> str:
     """Return the URL of NVIDIA's packages for `machine`, whose architecture is in `ARCHITECTURES`."""
     return f"{settings.repository}/{machine.system}/{ARCHITECTURES[machine.architecture]}"
-
-
-def engine_gpu(inventory: Inventory, host: str) -> EngineGpu | None:
-    """Return how the engine of `host` computes on GPUs; `None` where it uses only processors."""
-    model = local_model(inventory)
-    if model is None or not computes_on_gpu(inventory, host):
-        return None
-    return EngineGpu(branch=inventory.nvidia.branch, cuda=inventory.nvidia.cuda, layers=model.gpu_layers)
 
 
 def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tuple[Need, ...]:
@@ -102,11 +83,3 @@ def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tup
     copies = 2 if inventory.runtime.run_with == "docker" else 1
     how = "libcublas and libcudart 1 GB" + (", once more in the image" if copies > 1 else "")
     return driver, Need("CUDA libraries", disk=copies * LIBRARIES, how=how)
-
-
-def _has_docker(inventory: Inventory, host: str) -> bool:
-    # Imported late: Docker's settings import ours.
-    from deploys.docker.settings import needed
-
-    enabled = inventory.docker.enabled
-    return needed(inventory, host) if enabled is None else enabled

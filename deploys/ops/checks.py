@@ -12,7 +12,7 @@ from cryptography import x509
 
 from deploys.ops.programs import program
 from deploys.ops.services import ENABLED, stamp_of, stamp_path
-from deploys.tls.settings import LEAST_DAYS
+from deploys.topology.certificates import LEAST_DAYS
 
 
 class CheckFailed(AssertionError):

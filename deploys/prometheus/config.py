@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploys.alertmanager.settings import PORT as ALERTMANAGER_PORT
 from deploys.exporters.exporter import CERTIFICATE_FILES, module_of
-from deploys.exporters.settings import BLACKBOX
 from deploys.prometheus.rules import yaml_text
-from deploys.prometheus.settings import PORT, PrometheusSettings, ScrapeJob, Target
+from deploys.prometheus.settings import PrometheusSettings, ScrapeJob, Target
+from deploys.topology.monitoring import ALERTMANAGER_PORT, BLACKBOX_PORT, PROMETHEUS_PORT
 
 CONFIG = "/etc/prometheus/prometheus.yml"
 RULES = "/etc/prometheus/clawd-rules.yml"
@@ -21,7 +20,7 @@ def arguments(settings: PrometheusSettings) -> tuple[str, ...]:
         f"--config.file={CONFIG}",
         f"--storage.tsdb.path={DATA}",
         f"--storage.tsdb.retention.size={settings.retention_size}B",
-        f"--web.listen-address=127.0.0.1:{PORT}",
+        f"--web.listen-address=127.0.0.1:{PROMETHEUS_PORT}",
     )
 
 
@@ -58,7 +57,7 @@ def _job(job: ScrapeJob) -> dict[str, Any]:
         scraped["relabel_configs"] = [
             {"source_labels": ["__address__"], "target_label": "__param_target"},
             {"source_labels": ["__address__"], "target_label": "instance"},
-            {"target_label": "__address__", "replacement": f"127.0.0.1:{BLACKBOX}"},
+            {"target_label": "__address__", "replacement": f"127.0.0.1:{BLACKBOX_PORT}"},
         ]
     return scraped
 

@@ -12,8 +12,9 @@ from deploys.ops.removal import removal
 from deploys.ops.services import Service
 from deploys.prometheus.config import CONFIG, DATA, RULES, arguments, config
 from deploys.prometheus.rules import rules, rules_text
-from deploys.prometheus.settings import PORT, PrometheusSettings
+from deploys.prometheus.settings import PrometheusSettings
 from deploys.settings import settings_of
+from deploys.topology.monitoring import PROMETHEUS_PORT
 
 UNIT = "prometheus"
 DEFAULTS = f"/etc/default/{UNIT}"
@@ -33,7 +34,7 @@ def apply() -> None:
     text = rules_text(rules(settings), settings.evaluation_interval)
     files.put(RULES, text, check="promtool check rules {}")
     files.put(CONFIG, config(settings), check="promtool check config {}")
-    services.converge(Service(UNIT, watch=READS, ready=probe(PORT, "/-/ready"), timeout=120))
+    services.converge(Service(UNIT, watch=READS, ready=probe(PROMETHEUS_PORT, "/-/ready"), timeout=120))
 
 
 @removal("Prometheus")

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from deploys.database.settings import MOST_HOURS
 from deploys.prometheus.settings import PrometheusSettings
-from deploys.tls.settings import LEAST_DAYS
+from deploys.topology.certificates import LEAST_DAYS
 
 HOUSEKEEPING = "/healthz|/readyz|/metrics|/engine/metrics"
 """Paths of the bot that programs request all the time, and that are answered at once."""

@@ -6,28 +6,27 @@ from typing import Literal
 
 from pydantic import Field
 
-from deploys.alertmanager.settings import PORT as ALERTMANAGER_PORT
 from deploys.component import ComponentSettings, Need
-from deploys.exporters.settings import (
-    BLACKBOX,
-    MIB,
-    NGINX,
-    NODE,
-    POSTGRES,
-    bot_port,
-    fronts,
-    monitoring_host,
-    scheme,
-    target,
-)
-from deploys.exporters.settings import settings_for as exporters_for
-from deploys.model.settings import local_model
 from deploys.resources import HostResources
+from deploys.topology.bots import fronts, https_address
+from deploys.topology.database import has_database
+from deploys.topology.engines import local_model
+from deploys.topology.monitoring import (
+    ALERTMANAGER_PORT,
+    BLACKBOX_PORT,
+    NGINX_PORT,
+    NODE_PORT,
+    POSTGRES_PORT,
+    PROMETHEUS_PORT,
+    monitoring_host,
+    scrape_scheme,
+    scraped_at,
+    scraped_bot_port,
+)
 from inventory.model import Inventory
 from inventory.sections.monitoring import Thresholds
-from inventory.values import size_in_bytes
+from inventory.values import MIB, size_in_bytes
 
-PORT = 9090
 SERIES_A_HOST = 1600
 """Node exporter 1,100, nginx 20, PostgreSQL 350, bot and engine 300: measured on the sandbox."""
 BYTES_A_SERIES = 8 * 1024
@@ -113,40 +112,41 @@ def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tup
 
 def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:
     """Return its own port, on loopback."""
-    return (PORT,) if host == monitoring_host(inventory) else ()
+    return (PROMETHEUS_PORT,) if host == monitoring_host(inventory) else ()
 
 
 def _jobs(inventory: Inventory) -> tuple[ScrapeJob, ...]:
     hosts = tuple(inventory.hosts)
-    exporters = {host: exporters_for(inventory, host) for host in hosts}
-    with_nginx = [host for host, settings in exporters.items() if settings and settings.nginx]
-    with_database = [host for host, settings in exporters.items() if settings and settings.database]
+    with_nginx = fronts(inventory)
+    with_database = tuple(host for host in hosts if has_database(inventory, host))
     bots = tuple(inventory.with_role("runtime"))
     engines = bots if local_model(inventory) else ()
     local = monitoring_host(inventory)
 
-    def at(port: int, names: tuple[str, ...] | list[str]) -> tuple[Target, ...]:
+    def at(port: int, names: tuple[str, ...]) -> tuple[Target, ...]:
         return tuple(
-            Target(host=name, address=target(inventory, name, port), scheme=scheme(inventory, name))
+            Target(
+                host=name, address=scraped_at(inventory, name, port), scheme=scrape_scheme(inventory, name)
+            )
             for name in names
         )
 
     def of_bots(names: tuple[str, ...]) -> tuple[Target, ...]:
-        return tuple(found for name in names for found in at(bot_port(inventory, name), (name,)))
+        return tuple(found for name in names for found in at(scraped_bot_port(inventory, name), (name,)))
 
     probed = tuple(
-        Target(host=front.host, address=f"https://{front.address}/healthz", module=front.host)
-        for front in fronts(inventory)
+        Target(host=front, address=f"https://{https_address(inventory, front)}/healthz", module=front)
+        for front in with_nginx
     )
-    watcher = [local] if local else []
+    watcher = (local,) if local else ()
     return (
         ScrapeJob(name="clawd-bot", targets=of_bots(bots)),
         ScrapeJob(name="clawd-engine", path="/engine/metrics", targets=of_bots(engines)),
-        ScrapeJob(name="node", targets=at(NODE, hosts)),
-        ScrapeJob(name="nginx", targets=at(NGINX, with_nginx)),
-        ScrapeJob(name="postgres", targets=at(POSTGRES, with_database)),
+        ScrapeJob(name="node", targets=at(NODE_PORT, hosts)),
+        ScrapeJob(name="nginx", targets=at(NGINX_PORT, with_nginx)),
+        ScrapeJob(name="postgres", targets=at(POSTGRES_PORT, with_database)),
         ScrapeJob(name="front", path="/probe", targets=probed),
-        ScrapeJob(name="blackbox", targets=at(BLACKBOX, watcher if probed else [])),
-        ScrapeJob(name="prometheus", targets=at(PORT, watcher)),
+        ScrapeJob(name="blackbox", targets=at(BLACKBOX_PORT, watcher if probed else ())),
+        ScrapeJob(name="prometheus", targets=at(PROMETHEUS_PORT, watcher)),
         ScrapeJob(name="alertmanager", targets=at(ALERTMANAGER_PORT, watcher)),
     )

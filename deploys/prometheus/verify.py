@@ -17,7 +17,8 @@ from deploys.ops.checks import (
 from deploys.prometheus.config import CONFIG, RULES, config
 from deploys.prometheus.deploy import READS, UNIT
 from deploys.prometheus.rules import rules, rules_text
-from deploys.prometheus.settings import PORT, PrometheusSettings
+from deploys.prometheus.settings import PrometheusSettings
+from deploys.topology.monitoring import PROMETHEUS_PORT
 
 
 def test_runs_with_what_is_on_the_disk(host: Any) -> None:
@@ -64,7 +65,7 @@ def test_alertmanager_is_known(host: Any) -> None:
 
 
 def test_only_this_host_reaches_it(host: Any) -> None:
-    expect_listening(host, PORT, {"127.0.0.1"}, "Prometheus")
+    expect_listening(host, PROMETHEUS_PORT, {"127.0.0.1"}, "Prometheus")
 
 
 def targets(host: Any) -> dict[tuple[str, str], Any]:
@@ -80,7 +81,9 @@ def down(seen: dict[tuple[str, str], Any]) -> dict[tuple[str, str], str]:
 
 def api(host: Any, path: str) -> Any:
     """Return `data` of an answer of Prometheus' API."""
-    answer = json.loads(host.check_output("python3 -c %s %s", ASK, f"http://127.0.0.1:{PORT}{path}"))
+    answer = json.loads(
+        host.check_output("python3 -c %s %s", ASK, f"http://127.0.0.1:{PROMETHEUS_PORT}{path}")
+    )
     expect(answer["status"] == "success", f"Prometheus answers {path} with {answer.get('error', answer)}")
     return answer["data"]
 

@@ -11,7 +11,7 @@ from pyinfra.api import deploy
 
 from deploys.artifacts import ReleaseArchive
 from deploys.model.deploy import supplied_model
-from deploys.model.settings import MODELS_FOLDER, ModelSettings, model_path
+from deploys.model.settings import ModelSettings, model_path
 from deploys.model.space import require_space
 from deploys.nvidia.cuda import Cuda
 from deploys.nvidia.deploy import engine_cuda
@@ -28,7 +28,8 @@ from deploys.runtime.container import image
 from deploys.runtime.settings import INTERNAL, ContainerSettings, EngineSettings, RuntimeSettings
 from deploys.settings import purging, settings_of, supplies
 from deploys.tls.deploy import internal, trusted
-from deploys.tls.settings import AUTHORITY, INTERNAL_BOT
+from deploys.topology.certificates import AUTHORITY, INTERNAL_BOT
+from deploys.topology.engines import MODELS_FOLDER
 from inventory.errors import ArtifactError
 
 RELEASES = "/opt/clawd/releases"

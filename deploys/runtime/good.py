@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pyinfra.api.operation import OperationMeta
 
-from deploys.model.settings import MODELS_FOLDER
 from deploys.ops.paths import files
 from deploys.ops.services import ready_path, stamp_path
 from deploys.runtime.settings import INTERNAL
+from deploys.topology.engines import MODELS_FOLDER
 
 BOT, ENGINE = "clawd-bot.service", "clawd-engine.service"
 SETTINGS = (

@@ -6,16 +6,16 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from deploys.alertmanager.settings import AlertsChannelSettings, alerts_channel, alerts_credentials
-from deploys.component import ComponentSettings, Need, Opening
-from deploys.database.settings import url_for
-from deploys.exporters.settings import watched_from
-from deploys.model.settings import local_model
-from deploys.nginx.settings import bots_behind, over_tls, public_url
-from deploys.nvidia.settings import EngineGpu, engine_gpu
+from deploys.component import MACHINE_ROOT, ComponentSettings, Need, Opening
 from deploys.resources import HostResources
+from deploys.runtime.alerts import AlertsChannelSettings, alerts_channel, alerts_credentials
 from deploys.runtime.console import console_secret
-from deploys.tls.settings import AUTHORITY, canonical
+from deploys.topology.addresses import canonical
+from deploys.topology.bots import fronts_of, public_url, serves_other_hosts, webhook_registrar
+from deploys.topology.certificates import AUTHORITY, CERTIFICATE_FOLDERS
+from deploys.topology.database import database_url
+from deploys.topology.engines import computes_on_gpu, local_model
+from deploys.topology.monitoring import watched_from
 from inventory.model import Channels, Inventory, LocalModel, RemoteModel
 from inventory.sections.docker import Docker
 from inventory.types import Image, Line, Registry, RegistryUser, Size, Text
@@ -24,12 +24,21 @@ from inventory.values import size_in_bytes
 ENGINE_SOCKET = "/run/clawd-engine/engine.sock"
 ENGINE_ENDPOINT = f"unix:{ENGINE_SOCKET}"
 CERTIFICATE = "/etc/clawd/tls/fullchain.pem"
-INTERNAL = "/etc/clawd/bot-internal"
+INTERNAL = CERTIFICATE_FOLDERS["runtime"]
 """Folder of the certificate that the bot presents to other hosts: a link into `<folder>.d`."""
 RELEASE = 160 << 20
 """Approximate bytes of a release on the disk."""
 JOURNAL_MAX = "200M"
 """Size limit of the bot's own journal on the disk; the oldest lines are deleted first."""
+
+
+class EngineGpu(ComponentSettings):
+    """How the engine of a host computes on its GPUs, if any are found."""
+
+    branch: int = 580
+    cuda: str | None = Field(None, description="CUDA version; chosen by release and GPUs when absent.")
+    layers: int | None = Field(None, description="Layers that GPUs compute; all when absent.")
+    root: str = MACHINE_ROOT
 
 
 class EngineSettings(ComponentSettings):
@@ -156,7 +165,7 @@ def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
         console=console_secret(inventory) is not None,
         alerts=alerts_channel(inventory),
         project=inventory.project,
-        database=url_for(inventory, host),
+        database=database_url(inventory, host),
         credentials={
             **_channel_credentials(channels, console_secret(inventory)),
             **_model_credentials(inventory),
@@ -169,11 +178,7 @@ def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
 
 def openings_for(inventory: Inventory, host: str) -> tuple[Opening, ...]:
     """Return the bot's port, open to other hosts whose nginx uses it, and to the monitoring host."""
-    proxies = tuple(
-        inventory.internal(name)
-        for name in inventory.with_role("nginx")
-        if name != host and host in bots_behind(inventory, name)
-    )
+    proxies = tuple(inventory.internal(front) for front in fronts_of(inventory, host) if front != host)
     watcher = watched_from(inventory, host) if "runtime" in inventory.hosts[host].roles else ()
     found = (("bot, from nginx", proxies), ("bot, from monitoring", watcher))
     return tuple(
@@ -210,11 +215,7 @@ def internal_listener(inventory: Inventory, host: str) -> InternalSettings | Non
     in between knows. The firewall lets in the nginx and monitoring hosts, and the listener accepts only
     certificates of the project. Where the host is reached by IPv6, `::` is bound, which covers both families.
     """
-    proxied = any(
-        host in bots_behind(inventory, front) and over_tls(inventory, front)
-        for front in inventory.with_role("nginx")
-    )
-    if not proxied and not watched_from(inventory, host):
+    if not serves_other_hosts(inventory, host):
         return None
     return internal_at(inventory, host, inventory.bot.internal_port)
 
@@ -256,6 +257,14 @@ def _engine(inventory: Inventory, host: str) -> EngineSettings | None:
     )
 
 
+def engine_gpu(inventory: Inventory, host: str) -> EngineGpu | None:
+    """Return how the engine of `host` computes on GPUs; `None` where it uses only processors."""
+    model = local_model(inventory)
+    if model is None or not computes_on_gpu(inventory, host):
+        return None
+    return EngineGpu(branch=inventory.nvidia.branch, cuda=inventory.nvidia.cuda, layers=model.gpu_layers)
+
+
 def _endpoints(inventory: Inventory) -> dict[str, EndpointSettings]:
     declared = {"default": inventory.models.default, "fallback": inventory.models.fallback}
     return {name: _endpoint(model) for name, model in declared.items() if model is not None}
@@ -289,7 +298,7 @@ def _telegram(inventory: Inventory, host: str) -> TelegramSettings | None:
         mode=telegram.mode,
         api_base=telegram.api_base.rstrip("/"),
         upload_certificate=_upload(inventory, host) if telegram.mode == "webhook" else None,
-        registers_webhook=host == _registrar(inventory),
+        registers_webhook=host == webhook_registrar(inventory),
     )
 
 
@@ -305,16 +314,6 @@ def _upload(inventory: Inventory, host: str) -> str | None:
     if inventory.tls.mode == "self-signed" or list(fronts) == [host]:
         return CERTIFICATE if host in fronts else None
     return AUTHORITY if fronts else None
-
-
-def _registrar(inventory: Inventory) -> str | None:
-    """Return the runtime host that registers Telegram's webhook: the first that has an nginx, else the first.
-
-    If each registered its own, the last to start would receive all messages instead of the others.
-    """
-    runtimes = inventory.with_role("runtime")
-    fronts = (name for name, declared in runtimes.items() if "nginx" in declared.roles)
-    return next(fronts, next(iter(runtimes), None))
 
 
 def _channel_credentials(channels: Channels, console: SecretStr | None) -> dict[str, SecretStr]:

@@ -32,7 +32,8 @@ from deploys.settings import settings_of, supplies
 from deploys.tls import renewal
 from deploys.tls.authority import authority, authority_certificate, remember
 from deploys.tls.certificate import Installed, covers, leaf_of, new_certificate, reason_to_issue
-from deploys.tls.settings import AUTHORITY, CURRENT, ProvidedSettings, TlsSettings
+from deploys.tls.settings import CURRENT, ProvidedSettings, TlsSettings
+from deploys.topology.certificates import AUTHORITY
 
 SERIALS = f"{CURRENT}.d"
 CHAIN = f"{CURRENT}/fullchain.pem"

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 
 from deploys.component import ComponentSettings
+from deploys.topology.addresses import canonical
 from inventory.model import Inventory
 from inventory.sections.tls import LETS_ENCRYPT
 from inventory.types import Directory, HostAndPort, Mail
 
 CURRENT = "/etc/clawd/tls"
-AUTHORITY = "/etc/clawd/authority.pem"
-"""File with the project's authority: a bot checks our servers by it, and uploads it to Telegram."""
-
-INTERNAL_BOT = "bot.clawd.internal"
-"""A name in the internal certificate of every bot: nginx checks all bots of a group by one name."""
-
-LEAST_DAYS = 30
-"""Days left of a certificate that only `up` renews (from 120 on) when people are asked to run it."""
 
 
 class AcmeSettings(ComponentSettings):
@@ -103,11 +95,3 @@ def _acme(inventory: Inventory) -> AcmeSettings:
         resolvers=acme.dns.resolvers,
         check_propagation=acme.dns.check_propagation,
     )
-
-
-def canonical(name: str) -> str:
-    """Return an address in its shortest form, or a DNS name in lower case and ASCII, as in certificates."""
-    try:
-        return str(ip_address(name))
-    except ValueError:
-        return name.lower() if name.isascii() else name.lower().encode("idna").decode()

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from deploys.artifacts import ModelFile, ReleaseArchive, Supplies
-from deploys.model.settings import local_model
 from deploys.nvidia.cuda import cuda_for
 from deploys.nvidia.driver import driving
 from deploys.nvidia.gpus import GpuMachine, GpuMachineFact, parse
 from deploys.nvidia.settings import NvidiaSettings, repository_uri
 from deploys.tls.authority import unencrypted_key
-from deploys.tls.settings import canonical
+from deploys.topology.addresses import project_names
+from deploys.topology.engines import local_model
 from inventory.errors import ArtifactError, ClawdError, HostError
 from inventory.load import LoadedInventory
 from inventory.model import Inventory
@@ -93,7 +93,7 @@ def gather(
             release=built.get(host),
             model=model if needs[host] & NEED_MODEL else None,
             template_overrides=override_folder(loaded),
-            names=names_of(loaded.inventory),
+            names=project_names(loaded.inventory),
         )
         for host in assignments
     }
@@ -169,14 +169,6 @@ def _repository(host: str, settings: NvidiaSettings, machine: GpuMachine) -> Nvi
             advice="download the repository's public key, and write its path as `nvidia.key`",
         )
     return NvidiaRepository(repository_uri(settings, machine), settings.key)
-
-
-def names_of(inventory: Inventory) -> tuple[str, ...]:
-    """Return all names and addresses of the hosts of a project, in the form of certificates."""
-    names = {*inventory.tls.names}
-    for name, host in inventory.hosts.items():
-        names |= {name, host.address, *([host.internal_address] if host.internal_address else ())}
-    return tuple(sorted(canonical(name) for name in names))
 
 
 def override_folder(loaded: LoadedInventory) -> Path | None:

@@ -15,9 +15,9 @@ from dataclasses import replace
 
 from deploys.component import Opening
 from deploys.firewall.settings import FirewallSettings
-from deploys.nginx.settings import bots_behind
 from deploys.registry import COMPONENTS
 from deploys.runtime.settings import FormerSettings, RuntimeSettings, internal_at, internal_listener
+from deploys.topology.bots import fronts_of
 from inventory.errors import HostError, with_hint
 from inventory.model import Inventory
 from provision.connection.session import Assignment, Session
@@ -164,11 +164,6 @@ def listeners(text: str) -> tuple[tuple[int, bool], ...]:
     except (ValueError, TypeError, KeyError, AttributeError):
         return ()
     return tuple(place for place in plain + internal + further if 0 < place[0] < 1 << 16)
-
-
-def fronts_of(inventory: Inventory, bot: str) -> tuple[str, ...]:
-    """Return the hosts whose nginx passes requests to the bot of host `bot`."""
-    return tuple(front for front in inventory.with_role("nginx") if bot in bots_behind(inventory, front))
 
 
 def former(

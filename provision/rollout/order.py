@@ -24,15 +24,14 @@ import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from deploys.nginx.settings import bots_behind, known_as, upstream
 from deploys.tls.certificate import OTHER_AUTHORITY
+from deploys.topology.bots import bots_behind, drained_at, fronts_of, known_upstreams, upstream
 from inventory.errors import HostError
 from inventory.model import Inventory
 from provision.connection.concurrency import for_each
 from provision.connection.session import Session
 from provision.plan import HostPlan, HostResult, Plan, Status
 from provision.progress import RunProgress
-from provision.rollout import former_addresses
 from provision.rollout.rollback import GUARDED
 
 UPSTREAMS = "/etc/nginx/clawd/upstreams.conf"
@@ -75,7 +74,7 @@ def stages(
     after = [name for name in passing if name in names and not changes_database(planned.for_host(name))]
     changing = [host.host for host in planned.hosts if host.host in serving and changes_bot(host)]
     rolling = sorted(changing, key=lambda name: (name not in lacking, name in after, name not in databases))
-    if len(rolling) == 1 and not fronts(inventory, rolling[0]):
+    if len(rolling) == 1 and not drained_at(inventory, rolling[0]):
         rolling = []
     halfway = [
         name
@@ -187,21 +186,12 @@ def changes_node(plan: HostPlan) -> bool:
     return any(operation.component == "elasticsearch" for operation in plan.changing)
 
 
-def fronts(inventory: Inventory, bot: str) -> tuple[str, ...]:
-    """Return the nginx hosts that distribute requests to the bot of host `bot` and to other bots."""
-    return tuple(
-        front
-        for front in inventory.with_role("nginx")
-        if bot in (behind := bots_behind(inventory, front)) and len(behind) > 1
-    )
-
-
 def fronts_beside(inventory: Inventory, hosts: Collection[str]) -> tuple[str, ...]:
     """Return the nginx hosts in front of these hosts' bots that are not among the hosts.
 
     A run drains bots there, and asks where nginx reaches them.
     """
-    found = [front for host in hosts for front in former_addresses.fronts_of(inventory, host)]
+    found = [front for host in hosts for front in fronts_of(inventory, host)]
     return tuple(front for front in dict.fromkeys(found) if front not in hosts)
 
 
@@ -354,8 +344,8 @@ class Drain:
         self._session = session
         self._wait = inventory.rollout.drain_seconds
         self._names = {
-            front: known_as(inventory, front, bot, former_ports)
-            for front in fronts(inventory, bot)
+            front: known_upstreams(inventory, front, bot, former_ports)
+            for front in drained_at(inventory, bot)
             if front in session.reached
         }
 

@@ -102,7 +102,9 @@ def test_hosts_page_lists_the_ports_of_every_component() -> None:
 def test_alerts_page_lists_every_alert_of_the_rules() -> None:
     source = (ROOT / "deploys" / "prometheus" / "rules.py").read_text()
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    named = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "AlertRule"]
+    named = [
+        call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "AlertRule"
+    ]
     names = {name.value for name in named if isinstance(name, ast.Constant)}
     assert len(names) > 15
     page = (REFERENCE / "alerts.md").read_text()

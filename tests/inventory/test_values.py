@@ -19,6 +19,7 @@ from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from deploys.docker.config import environment
 from deploys.docker.settings import DockerSettings
 from deploys.ops.debian.sources import stanza
+from deploys.topology.addresses import host_and_port
 from inventory import types, values
 from inventory.dns_providers import check_dns_provider
 from inventory.model import Inventory
@@ -433,7 +434,6 @@ NGINX = os.environ.get("CLAWD_TEST_NGINX") or shutil.which("nginx", path="/usr/s
 def test_nginx_accepts_every_accepted_address_size_and_network(
     tmp_path_factory: pytest.TempPathFactory, bot: Any, port: int, size: str, client: Any, length: int
 ) -> None:
-    from deploys.nginx.settings import authority
 
     if not (_taken(types.HostAddress, str(bot)) and _taken(types.BodySize, size)):
         return
@@ -443,7 +443,7 @@ def test_nginx_accepts_every_accepted_address_size_and_network(
     temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
     file.write_text(
         f"pid {folder}/pid;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}client_max_body_size {size};\n"
-        f"upstream bots {{ server {authority(str(bot), port)}; }}\n"
+        f"upstream bots {{ server {host_and_port(str(bot), port)}; }}\n"
         f"server {{ listen unix:{folder}/s; location / {{ allow {_masked(f'{client}/{length}')}; deny all; "
         "proxy_pass http://bots; } }\n}\n"
     )

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from deploys.alertmanager.config import config
-from deploys.alertmanager.settings import AlertmanagerSettings, alerts_credentials, settings_for
+from deploys.alertmanager.settings import AlertmanagerSettings, settings_for
+from deploys.runtime.alerts import alerts_credentials
 from deploys.runtime.config import bot_config
 from deploys.runtime.settings import settings_for as runtime_for
 from tests.deploys.golden import assert_golden

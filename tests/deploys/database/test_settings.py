@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 
 from deploys.component import Opening
-from deploys.database.settings import MIB, needs_for, openings_for, ports_for, settings_for, url_for
+from deploys.database.settings import needs_for, openings_for, ports_for, settings_for
 from deploys.resources import HostResources
-from deploys.tls.settings import AUTHORITY
+from deploys.topology.certificates import AUTHORITY
+from deploys.topology.database import database_url
 from inventory.model import Inventory
+from inventory.values import MIB
 from tests.deploys.inventories import inventory
 
 UNKNOWN = HostResources(None, None)
@@ -46,7 +48,7 @@ def test_database_listens_on_loopback_when_its_only_bot_is_local() -> None:
     assert settings.names == ("10.0.0.1", "127.0.0.1")
     assert openings_for(team(BESIDE), "bot1") == ()
     assert ports_for(team(BESIDE), "bot1") == (5432,)
-    assert url_for(team(BESIDE), "bot1") == f"postgresql+psycopg://clawd@127.0.0.1:5432/clawd?{TLS}"
+    assert database_url(team(BESIDE), "bot1") == f"postgresql+psycopg://clawd@127.0.0.1:5432/clawd?{TLS}"
 
 
 def test_database_uses_internal_addresses() -> None:
@@ -63,7 +65,7 @@ def test_database_uses_internal_addresses() -> None:
     assert settings is not None
     assert settings.names == ("fd00::4",)
     assert settings.clients == ("192.168.0.2", "10.0.0.3")
-    assert url_for(declared, "bot1") == f"postgresql+psycopg://clawd@[fd00::4]:5432/clawd?{TLS}"
+    assert database_url(declared, "bot1") == f"postgresql+psycopg://clawd@[fd00::4]:5432/clawd?{TLS}"
 
 
 @pytest.mark.parametrize(
@@ -88,12 +90,12 @@ def test_database_uses_internal_addresses() -> None:
 def test_declared_database_url_is_used_and_no_host_has_a_database(url: str, expected: str) -> None:
     hosts = {"web1": ["nginx"], "bot1": ["runtime"], "bot2": ["runtime"]}
     declared = team(hosts, url=url)
-    assert url_for(declared, "bot1") == expected
+    assert database_url(declared, "bot1") == expected
     assert all(settings_for(declared, name) is None for name in hosts)
 
 
 def test_bot_has_no_database_url_without_database() -> None:
-    assert url_for(inventory(), "bot1") is None
+    assert database_url(inventory(), "bot1") is None
 
 
 def test_repr_and_json_do_not_show_the_password() -> None:

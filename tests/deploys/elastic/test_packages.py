@@ -10,7 +10,7 @@ import pytest
 from deploys.elastic import packages
 from deploys.elastic.openpgp import fingerprints
 from deploys.elastic.packages import ArchitectureFact, debian_version, installed, key_of, proxy_for
-from deploys.elastic.placement import PackageSettings
+from deploys.elastic.settings import PackageSettings
 from deploys.ops.debian.packages import WantedFact
 from deploys.ops.facts import PackagesFact, PathFact, PathState, PushedFact
 from inventory.errors import ArtifactError

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from deploys.elastic.placement import MIB
 from deploys.elasticsearch.settings import heap_for, needs_for, openings_for, settings_for
 from deploys.filebeat.settings import settings_for as filebeat_for
 from deploys.kibana.deploy import values as kibana_values
@@ -18,6 +17,7 @@ from deploys.logstash.settings import settings_for as logstash_for
 from deploys.ops.paths.files import rendered
 from deploys.resources import HostResources
 from inventory.model import Inventory
+from inventory.values import MIB
 from tests.deploys.inventories import inventory
 
 UNKNOWN = HostResources(None, None)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploys.exporters.certificates import FOLDERS, METRIC, VALUES
+from deploys.exporters.certificates import METRIC, VALUES
 from deploys.exporters.settings import ExportersSettings
 from deploys.grafana.settings import GrafanaSettings
 from deploys.nginx.settings import NginxSettings
@@ -24,7 +24,8 @@ from deploys.prometheus.rules import rules
 from deploys.registry import COMPONENTS
 from deploys.runtime.settings import RuntimeSettings
 from deploys.tls.certificate import new_certificate
-from deploys.tls.settings import LEAST_DAYS, TlsSettings
+from deploys.tls.settings import TlsSettings
+from deploys.topology.certificates import CERTIFICATE_FOLDERS, LEAST_DAYS
 from tests.deploys.monitoring import GRAFANA, monitored
 
 APART = {"bot1": ["runtime"], "front": ["nginx"], "watch": ["monitoring"]}
@@ -49,7 +50,7 @@ def asks_for_one(component: str) -> bool:
 
 def test_every_component_with_a_certificate_has_metric_and_check_of_its_end() -> None:
     with_one = {component.name for component in COMPONENTS if asks_for_one(component.name)}
-    assert with_one == set(FOLDERS)
+    assert with_one == set(CERTIFICATE_FOLDERS)
     for name in with_one:
         checks = import_module(f"deploys.{name}.verify")
         assert hasattr(checks, "test_certificate_does_not_end_soon"), name
@@ -80,7 +81,7 @@ def test_metrics_contain_expiry_and_zero_for_unreadable_certificates(tmp_path: P
 def test_unit_measures_every_certificate_folder() -> None:
     unit = rendered("exporters/clawd-certificate-metrics.service", VALUES)
     (line,) = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
-    assert line.split()[4:] == [f"{name}={folder}" for name, folder in FOLDERS.items()]
+    assert line.split()[4:] == [f"{name}={folder}" for name, folder in CERTIFICATE_FOLDERS.items()]
 
 
 def test_expiry_alert_says_which_command_renews() -> None:
@@ -102,7 +103,7 @@ def host_with(folder: Path) -> Any:
     return SimpleNamespace(file=file)
 
 
-@pytest.mark.parametrize("name", sorted(FOLDERS))
+@pytest.mark.parametrize("name", sorted(CERTIFICATE_FOLDERS))
 @pytest.mark.parametrize(
     ("days", "said"),
     [(LEAST_DAYS + 1, None), (LEAST_DAYS - 1, "ends on"), (-1, "ended on")],
@@ -118,7 +119,7 @@ def test_check_fails_before_a_certificate_expires(
     if said is None:
         check(*arguments)
         return
-    with pytest.raises(CheckFailed, match=f"{FOLDERS[name]}/fullchain.pem {said}") as caught:
+    with pytest.raises(CheckFailed, match=f"{CERTIFICATE_FOLDERS[name]}/fullchain.pem {said}") as caught:
         check(*arguments)
     assert caught.value.hint == "run `up`, which renews it"
 

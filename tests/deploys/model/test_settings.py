@@ -1,10 +1,7 @@
 from pathlib import Path
 
-import pytest
-
 from deploys.artifacts import ModelFile
-from deploys.model.settings import local_model, model_path, settings_for
-from inventory.errors import ClawdError
+from deploys.model.settings import model_path, settings_for
 from tests.deploys.inventories import LOCAL, REMOTE, inventory
 
 
@@ -29,17 +26,6 @@ def test_nginx_host_has_no_model() -> None:
 
 def test_remote_model_is_not_put_on_hosts() -> None:
     assert settings_for(inventory(models={"default": REMOTE}), "bot1") is None
-
-
-def test_local_fallback_is_served_too() -> None:
-    model = local_model(inventory(models={"default": REMOTE, "fallback": LOCAL}))
-    assert model is not None
-    assert model.context_size == 2048
-
-
-def test_two_local_models_are_refused() -> None:
-    with pytest.raises(ClawdError, match="both llama-cpp"):
-        local_model(inventory(models={"default": LOCAL, "fallback": LOCAL}))
 
 
 def test_model_path_depends_on_its_content() -> None:

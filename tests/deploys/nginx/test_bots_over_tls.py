@@ -13,7 +13,7 @@ import pytest
 
 from deploys.nginx.settings import PathSettings
 from deploys.tls.certificate import KeyPair, new_authority
-from deploys.tls.settings import INTERNAL_BOT
+from deploys.topology.certificates import INTERNAL_BOT
 from tests.deploys.nginx.front import Bot, internal_certificate, nginx
 
 

@@ -8,8 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from deploys.nginx.settings import NginxSettings, authority
+from deploys.nginx.settings import NginxSettings
 from deploys.ops.paths.files import TEMPLATES, rendered
+from deploys.topology.addresses import host_and_port
 
 NAMES = ("127.0.0.1:8080", "bot2.example.com:8080", "[fd00::2]:8080")
 
@@ -50,7 +51,7 @@ def test_connected_finds_an_open_connection(
     with socket.socket(family) as listener:
         listener.bind((address, 0))
         listener.listen()
-        name = authority(address, listener.getsockname()[1])
+        name = host_and_port(address, listener.getsockname()[1])
         assert not program.connected(name)
         with socket.create_connection(listener.getsockname()[:2]):
             assert program.connected(name)

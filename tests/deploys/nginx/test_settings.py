@@ -3,17 +3,10 @@ from typing import Any
 
 import pytest
 
-from deploys.nginx.settings import (
-    NginxSettings,
-    PathSettings,
-    authority,
-    bots_behind,
-    over_tls,
-    public_url,
-    settings_for,
-)
+from deploys.nginx.settings import NginxSettings, PathSettings, settings_for
 from deploys.tls.certificate import new_authority, new_certificate
 from deploys.tls.settings import TlsSettings
+from deploys.topology.bots import bots_behind, bots_over_tls
 from inventory.model import Inventory
 from tests.deploys.inventories import REMOTE, inventory
 
@@ -35,29 +28,12 @@ def test_nginx_without_any_bot_has_no_settings() -> None:
     assert settings_for(inventory({"web1": ["nginx"]}), "web1") is None
 
 
-@pytest.mark.parametrize(
-    ("hosts", "host", "bots"),
-    [
-        ({"bot1": BOTH}, "bot1", ("bot1",)),
-        ({"bot1": ["runtime"], "bot2": ["runtime"], "web1": ["nginx"]}, "web1", ("bot1", "bot2")),
-        ({"bot1": BOTH, "bot2": BOTH}, "bot2", ("bot2",)),
-        ({"bot1": BOTH, "bot2": ["runtime"]}, "bot1", ("bot1", "bot2")),
-        ({"bot1": BOTH, "web1": ["nginx"]}, "web1", ("bot1",)),
-        ({"bot1": ["runtime"]}, "bot1", ()),
-    ],
-)
-def test_bots_behind_prefers_bots_of_the_own_host(
-    hosts: dict[str, list[str]], host: str, bots: tuple[str, ...]
-) -> None:
-    assert bots_behind(inventory(hosts), host) == bots
-
-
 @pytest.mark.parametrize("host", ["bot1", "bot2"])
 def test_bots_with_a_shared_database_are_behind_every_nginx(host: str) -> None:
     hosts = {"bot1": BOTH, "bot2": BOTH, "bot3": ["runtime"]}
     declared = inventory(hosts, database={"password": "of-the-database"})
     assert bots_behind(declared, host) == ("bot1", "bot2", "bot3")
-    assert over_tls(declared, host)
+    assert bots_over_tls(declared, host)
     settings = settings_for(declared, host)
     assert settings is not None
     assert settings.shared
@@ -93,40 +69,6 @@ def test_bots_of_other_hosts_are_reached_by_their_address() -> None:
     assert settings is not None
     assert settings.upstreams == ("127.0.0.1:8444", "10.0.0.2:8444")
     assert settings.bots_over_tls
-
-
-def test_every_bot_is_behind_an_nginx() -> None:
-    hosts = {"bot1": BOTH, "bot2": ["runtime"], "web1": ["nginx"]}
-    declared = inventory(hosts)
-    reached = {bot for host in hosts for bot in bots_behind(declared, host)}
-    assert reached == {"bot1", "bot2"}
-
-
-def test_bots_are_reached_over_tls_when_one_is_on_another_host() -> None:
-    assert not over_tls(inventory(), "bot1")
-    assert not over_tls(inventory({"bot1": BOTH, "bot2": BOTH}), "bot1")
-    assert over_tls(inventory({"bot1": BOTH, "bot2": ["runtime"]}), "bot1")
-    assert over_tls(inventory({"bot1": ["runtime"], "web1": ["nginx"]}), "web1")
-
-
-@pytest.mark.parametrize(
-    ("changes", "url"),
-    [
-        ({}, "https://10.0.0.1"),
-        ({"tls": {"names": ["bot.example.com", "10.0.0.1"]}}, "https://bot.example.com"),
-        ({"tls": {"names": ["*.example.com", "bot.example.com"]}}, "https://bot.example.com"),
-        ({"nginx": {"https_port": 8443}}, "https://10.0.0.1:8443"),
-        ({"tls": {"names": ["2001:db8::1"]}, "nginx": {"https_port": 8443}}, "https://[2001:db8::1]:8443"),
-        ({"tls": {"names": ["2001:db8::1"]}}, "https://[2001:db8::1]"),
-    ],
-)
-def test_public_url_has_declared_name_and_port(changes: dict[str, Any], url: str) -> None:
-    assert public_url(inventory(**changes), "bot1") == url
-
-
-def test_public_url_of_a_bot_behind_another_host() -> None:
-    assert public_url(inventory({"bot1": ["runtime"], "web1": ["nginx"]}), "bot1") == "https://10.0.0.2"
-    assert public_url(inventory({"bot1": ["runtime"]}), "bot1") is None
 
 
 @pytest.mark.parametrize(
@@ -172,9 +114,3 @@ def test_nginx_answers_to_every_name_of_a_provided_certificate() -> None:
     settings = settings_for(declared, "bot1")
     assert settings is not None
     assert settings.names == ("bot.example.com", "10.0.0.1", "alias.example.com")
-
-
-def test_authority_omits_default_port_and_brackets_ipv6() -> None:
-    assert authority("bot.example.com", 80) == "bot.example.com:80"
-    assert authority("10.0.0.1", 80) == "10.0.0.1:80"
-    assert authority("2001:db8::1", 80) == "[2001:db8::1]:80"

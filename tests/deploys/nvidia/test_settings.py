@@ -8,8 +8,9 @@ import pytest
 
 from deploys.docker.settings import DockerSettings
 from deploys.exporters.settings import ExportersSettings
-from deploys.nvidia.settings import EngineGpu, NvidiaSettings, engine_gpu, needs_for, settings_for
+from deploys.nvidia.settings import NvidiaSettings, needs_for, settings_for
 from deploys.resources import HostResources
+from deploys.runtime.settings import EngineGpu, engine_gpu
 from inventory.model import Inventory
 from inventory.rules.nvidia import RULES
 from tests.deploys.inventories import LOCAL

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from deploys.database.settings import url_for
 from deploys.runtime.config import bot_config
 from deploys.runtime.deploy import needs_authority
 from deploys.runtime.settings import RuntimeSettings, settings_for
+from deploys.topology.database import database_url
 from inventory.model import Inventory
 from tests.deploys.inventories import CHANNELS, LOCAL, REMOTE, SECRETS, inventory
 
@@ -143,7 +143,7 @@ def test_settings_are_read_from_plain_data() -> None:
 def test_shared_database_has_its_url_and_password_as_credential() -> None:
     hosts = {"web1": ["nginx"], "bot1": ["runtime"], "bot2": ["runtime"], "db1": ["database"]}
     found = settings(inventory(hosts, database={"password": "a-password-of-24-letters"}))
-    assert found.database == url_for(inventory(hosts, database={"password": "x"}), "bot1")
+    assert found.database == database_url(inventory(hosts, database={"password": "x"}), "bot1")
     assert found.credentials["database-password"].get_secret_value() == "a-password-of-24-letters"
     assert json.loads(bot_config(found))["database"] == found.database
     assert "a-password" not in bot_config(found)

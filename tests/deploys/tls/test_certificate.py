@@ -24,7 +24,8 @@ from deploys.tls.certificate import (
     public_key_sha256,
     reason_to_issue,
 )
-from deploys.tls.settings import AcmeSettings, ProvidedSettings, TlsSettings, canonical, settings_for
+from deploys.tls.settings import AcmeSettings, ProvidedSettings, TlsSettings, settings_for
+from deploys.topology.addresses import canonical
 from tests.deploys.inventories import inventory
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from deploys.firewall.settings import FirewallSettings
 from deploys.nginx.deploy import values
-from deploys.nginx.settings import authority, over_tls, upstream
 from deploys.nginx.settings import settings_for as nginx_settings
 from deploys.ops.paths.files import rendered
 from deploys.runtime.config import bot_config
 from deploys.runtime.settings import RuntimeSettings, settings_for
+from deploys.topology.addresses import host_and_port
+from deploys.topology.bots import bots_over_tls, upstream
 from inventory.errors import HostError
 from inventory.model import Inventory
 from provision.plan import FileChange, HostPlan, Plan, PlannedOperation
@@ -43,7 +44,7 @@ def inventory(roles: dict[str, list[str]], **changes: Any) -> Inventory:
 def uses(declared: Inventory, front: str) -> former_addresses.Uses:
     """What the nginx of `front` passes to once it is as declared."""
     bots = declared.with_role("runtime") if declared.database else [front]
-    scheme = "https" if over_tls(declared, front) else "http"
+    scheme = "https" if bots_over_tls(declared, front) else "http"
     return frozenset((scheme, upstream(declared, front, bot)) for bot in bots)
 
 
@@ -147,7 +148,7 @@ def test_former_port_assigned_to_another_listener_is_refused(
         changes = {"bot": {"internal_port": 9444}, **changes}
     declared = inventory({"web1": ["nginx"], "bot1": ["runtime", "monitoring"]}, **changes)
     session = Hosts(tmp_path, ("bot1",), ("bot1", "web1"))
-    place = authority(declared.internal("bot1"), use[1])
+    place = host_and_port(declared.internal("bot1"), use[1])
     text = configuration(frozenset({(use[0], place)}))
     session.put("web1", "etc/nginx/nginx.conf", text)
     session.put("bot1", "etc/clawd/bot.json", "{}")

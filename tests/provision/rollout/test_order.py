@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploys.tls.certificate import OTHER_AUTHORITY
+from deploys.topology.bots import drained_at
 from inventory.errors import HostError
 from inventory.model import Inventory
 from provision.plan import FileChange, HostPlan, HostResult, Plan, PlannedOperation, Status
 from provision.progress import Silent
 from provision.rollout import order
-from provision.rollout.order import Drain, Stage, fronts, fronts_beside, roll, stages
+from provision.rollout.order import Drain, Stage, fronts_beside, roll, stages
 
 BOT = PlannedOperation("runtime", "Service clawd-bot", changes=True)
 NODE = PlannedOperation("elasticsearch", "Service elasticsearch", changes=True)
@@ -256,8 +257,8 @@ def test_bot_is_drained_at_its_former_port_too() -> None:
 
 
 def test_fronts_are_those_with_another_bot_to_forward_to() -> None:
-    assert fronts(inventory(CLUSTER), "bot1") == ("lb",)
-    assert fronts(inventory({"bot1": ["runtime", "nginx"]}), "bot1") == ()
+    assert drained_at(inventory(CLUSTER), "bot1") == ("lb",)
+    assert drained_at(inventory({"bot1": ["runtime", "nginx"]}), "bot1") == ()
 
 
 class Recorder:
@@ -463,7 +464,7 @@ def test_front_of_the_only_bot_is_connected_too() -> None:
     """It is not drained there, but nginx is asked where it reaches the bot."""
     single = inventory({"bot1": ["runtime"], "lb": ["nginx"]})
     assert fronts_beside(single, ("bot1",)) == ("lb",)
-    assert fronts(single, "bot1") == ()
+    assert drained_at(single, "bot1") == ()
 
 
 def test_front_that_refuses_to_drain_is_reported() -> None:

@@ -1,34 +1,18 @@
-"""Which host runs which log programs, and by which addresses they reach each other. Pure."""
+"""Which hosts keep log lines, and by which addresses and ports the log programs reach each other."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from deploys.component import ComponentSettings
+from deploys.topology.addresses import host_and_port
 from inventory.model import Inventory
-from inventory.sections.logs import ELASTIC_FINGERPRINT, ELASTIC_REPOSITORY, ElasticPackages
-from inventory.values import size_in_bytes
 
 ELASTICSEARCH_PORT = 9200
 TRANSPORT_PORT = 9300
 KIBANA_PORT = 5601
 BEATS_PORT = 5044
 LOGSTASH_API_PORT = 9600
-MIB = 1 << 20
-GIB = 1 << 30
-
-
-class PackageSettings(ComponentSettings):
-    """Where Elastic's packages come from. Paths are those of the laptop."""
-
-    version: str = ElasticPackages().version
-    mirror: str = ELASTIC_REPOSITORY
-    key: Path | None = None
-    fingerprint: str = ELASTIC_FINGERPRINT
-    folder: Path | None = None
-    proxy: str | None = None
 
 
 class Node(ComponentSettings):
@@ -38,7 +22,7 @@ class Node(ComponentSettings):
     address: str = Field(description="Address at which the other hosts reach it.")
 
 
-def nodes(inventory: Inventory) -> tuple[Node, ...]:
+def log_nodes(inventory: Inventory) -> tuple[Node, ...]:
     """Return the hosts with the role logs, in file order."""
     return tuple(Node(name=name, address=inventory.internal(name)) for name in inventory.with_role("logs"))
 
@@ -48,26 +32,21 @@ def keeps_logs(inventory: Inventory, host: str) -> bool:
     return "logs" in inventory.hosts[host].roles
 
 
-def leads(inventory: Inventory, host: str) -> bool:
+def leads_logs(inventory: Inventory, host: str) -> bool:
     """Return whether `host` is the first log host, which creates users and templates and runs Kibana."""
     return keeps_logs(inventory, host) and next(iter(inventory.with_role("logs"))) == host
-
-
-def package_settings(inventory: Inventory) -> PackageSettings:
-    """Return where the packages come from."""
-    return PackageSettings.model_validate(inventory.logs.packages.model_dump())
-
-
-def root_password(inventory: Inventory) -> SecretStr:
-    """Return the password that the services' are derived from; the rules ensure that it is declared."""
-    return inventory.logs.password or SecretStr("")
 
 
 def elasticsearch_urls(nodes: tuple[Node, ...], host: str) -> tuple[str, ...]:
     """Return every Elasticsearch, as programs on `host` address it: its own first, over loopback."""
     own = (f"https://127.0.0.1:{ELASTICSEARCH_PORT}",)
     others = (node.address for node in nodes if node.name != host)
-    return own + tuple(f"https://{bracketed(address)}:{ELASTICSEARCH_PORT}" for address in others)
+    return own + tuple(f"https://{host_and_port(address, ELASTICSEARCH_PORT)}" for address in others)
+
+
+def logstash_addresses(nodes: tuple[Node, ...]) -> tuple[str, ...]:
+    """Return the `address:port` of every Logstash, at which any Filebeat reaches it."""
+    return tuple(host_and_port(node.address, BEATS_PORT) for node in nodes)
 
 
 def certificate_names(address: str) -> tuple[str, ...]:
@@ -78,13 +57,3 @@ def certificate_names(address: str) -> tuple[str, ...]:
 def filebeat_subject(node: str) -> str:
     """Return the common name of a host's Filebeat, by which Logstash identifies the host of a line."""
     return f"filebeat.{node}"
-
-
-def bracketed(address: str) -> str:
-    """Return an address in the form that URLs use."""
-    return f"[{address}]" if ":" in address else address
-
-
-def mebibytes(size: str | int) -> int:
-    """Return a size in MiB, as Java's and Node's options take it."""
-    return (size_in_bytes(size) if isinstance(size, str) else size) // MIB
