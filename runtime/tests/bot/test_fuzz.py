@@ -322,14 +322,14 @@ async def attack(program: Program, make: Callable[[random.Random], Made], r: ran
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 @pytest.mark.parametrize("make", [telegram, feishu, console, alerts])
-def test_fuzzed_requests_cause_no_server_error_or_exit(
+async def test_fuzzed_requests_cause_no_server_error_or_exit(
     tmp_path: Path, postgres: Server, make: Callable[[random.Random], Made], database: str
 ) -> None:
     seed = int(os.environ.get("CLAWD_TEST_SEED", random.SystemRandom().randrange(2**32)))
     print(f"CLAWD_TEST_SEED={seed}")
     settings = {"database": postgres.new_database()} if database == "postgresql" else {}
     with bot(tmp_path, **settings) as program:
-        statuses = asyncio.run(attack(program, make, random.Random(seed)))
+        statuses = await attack(program, make, random.Random(seed))
         print(dict(statuses))
         assert statuses.total() >= REQUESTS
         assert statuses[200] > REQUESTS / 100  # otherwise no content was tested

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -48,41 +49,33 @@ def url(control: Control) -> str:
     return control.base_url
 
 
-def run(act: Callable[[Bot], Awaitable[None]], url: str, token: str = TOKEN) -> None:
-    async def main() -> None:
-        session = AiohttpSession(api=TelegramAPIServer.from_base(url))
-        async with Bot(token, session=session) as bot:
-            await act(bot)
-
-    asyncio.run(main())
+@asynccontextmanager
+async def calling(url: str, token: str = TOKEN) -> AsyncIterator[Bot]:
+    session = AiohttpSession(api=TelegramAPIServer.from_base(url))
+    async with Bot(token, session=session) as bot:
+        yield bot
 
 
 def relaxed(control: Control) -> None:
     control.post("limits", chat=[1000, 1.0])
 
 
-def test_get_me_returns_the_bot(url: str) -> None:
-    async def act(bot: Bot) -> None:
+async def test_get_me_returns_the_bot(url: str) -> None:
+    async with calling(url) as bot:
         me = await bot.get_me()
         assert (me.id, me.is_bot, me.username) == (1000, True, "clawd_test_bot")
 
-    run(act, url)
 
-
-def test_unknown_token_is_unauthorized(url: str) -> None:
-    async def act(bot: Bot) -> None:
+async def test_unknown_token_is_unauthorized(url: str) -> None:
+    async with calling(url, token="1000:other") as bot:
         with pytest.raises(TelegramUnauthorizedError):
             await bot.get_me()
 
-    run(act, url, token="1000:other")
 
-
-def test_unknown_method_is_not_found(url: str) -> None:
-    async def act(bot: Bot) -> None:
+async def test_unknown_method_is_not_found(url: str) -> None:
+    async with calling(url) as bot:
         with pytest.raises(TelegramNotFound, match="method not found"):
             await bot(DeleteMyCommands())
-
-    run(act, url)
 
 
 @pytest.mark.parametrize("way", ["query", "json", "form", "multipart"])
@@ -101,11 +94,11 @@ def test_parameters_are_accepted_as_query_json_form_and_multipart(
     assert answer.json()["result"]["text"] == "a&b = ü"
 
 
-def test_get_updates_returns_an_update_until_it_is_confirmed(url: str, control: Control) -> None:
+async def test_get_updates_returns_an_update_until_it_is_confirmed(url: str, control: Control) -> None:
     first = control.post("messages", text="one")["update_id"]
     second = control.post("messages", text="/help two")["update_id"]
 
-    async def act(bot: Bot) -> None:
+    async with calling(url) as bot:
         one, two = await bot.get_updates(timeout=3)
         assert (one.update_id, two.update_id) == (first, second)
         assert one.message is not None
@@ -119,11 +112,9 @@ def test_get_updates_returns_an_update_until_it_is_confirmed(url: str, control: 
         assert await bot.get_updates(offset=second + 1) == []
         assert (await bot.get_webhook_info()).pending_update_count == 0
 
-    run(act, url)
 
-
-def test_long_poll_ends_when_a_message_arrives(url: str, control: Control) -> None:
-    async def act(bot: Bot) -> None:
+async def test_long_poll_ends_when_a_message_arrives(url: str, control: Control) -> None:
+    async with calling(url) as bot:
         poll = asyncio.create_task(bot.get_updates(timeout=20))
         await asyncio.sleep(0.3)
         await asyncio.to_thread(control.post, "messages", text="news")
@@ -131,11 +122,9 @@ def test_long_poll_ends_when_a_message_arrives(url: str, control: Control) -> No
         assert update.message is not None
         assert update.message.text == "news"
 
-    run(act, url)
 
-
-def test_older_of_two_pollers_gets_a_conflict_error(url: str, control: Control) -> None:
-    async def act(bot: Bot) -> None:
+async def test_older_of_two_pollers_gets_a_conflict_error(url: str, control: Control) -> None:
+    async with calling(url) as bot:
         older = asyncio.create_task(bot.get_updates(timeout=20))
         await asyncio.sleep(0.3)
         newer = asyncio.create_task(bot.get_updates(timeout=20))
@@ -144,32 +133,26 @@ def test_older_of_two_pollers_gets_a_conflict_error(url: str, control: Control) 
         await asyncio.to_thread(control.post, "messages", text="for the newer")
         assert len(await asyncio.wait_for(newer, 3)) == 1
 
-    run(act, url)
 
-
-def test_updates_of_kinds_that_are_not_allowed_are_not_delivered(url: str, control: Control) -> None:
-    async def act(bot: Bot) -> None:
+async def test_updates_of_kinds_that_are_not_allowed_are_not_delivered(url: str, control: Control) -> None:
+    async with calling(url) as bot:
         await bot.get_updates(allowed_updates=["callback_query"])
         assert (await bot.get_webhook_info()).allowed_updates == ["callback_query"]
         assert (await asyncio.to_thread(control.post, "messages", text="x"))["update_id"] is None
         await bot.get_updates(offset=-1, allowed_updates=["message"])
         assert (await asyncio.to_thread(control.post, "messages", text="x"))["update_id"] is not None
 
-    run(act, url)
 
-
-def test_message_is_sent_as_a_reply(url: str, control: Control) -> None:
+async def test_message_is_sent_as_a_reply(url: str, control: Control) -> None:
     question = control.post("messages", text="how?", message_thread_id=5)["message"]["message_id"]
 
-    async def act(bot: Bot) -> None:
+    async with calling(url) as bot:
         sent = await bot.send_message(
             4711, "so", message_thread_id=5, reply_parameters=ReplyParameters(message_id=question)
         )
         assert sent.reply_to_message is not None
         assert sent.reply_to_message.message_id == question
         assert sent.message_thread_id == 5
-
-    run(act, url)
     assert [each["text"] for each in control.get("sent", chat_id="4711")] == ["so"]
 
 
@@ -190,32 +173,28 @@ def test_message_is_sent_as_a_reply(url: str, control: Control) -> None:
         ({"chat_id": 4711, "text": "x", "parse_mode": "Wiki"}, "unsupported parse_mode"),
     ],
 )
-def test_invalid_message_is_refused_and_not_sent(
+async def test_invalid_message_is_refused_and_not_sent(
     url: str, control: Control, arguments: dict[str, object], refusal: str
 ) -> None:
     control.post("chats", id=4711)
 
-    async def act(bot: Bot) -> None:
+    async with calling(url) as bot:
         with pytest.raises(TelegramBadRequest, match=refusal):
             await bot.send_message(**arguments)  # type: ignore[arg-type]
-
-    run(act, url)
     assert control.get("sent") == []
 
 
-def test_message_of_4096_utf16_units_is_accepted(url: str, control: Control) -> None:
+async def test_message_of_4096_utf16_units_is_accepted(url: str, control: Control) -> None:
     control.post("chats", id=4711)
 
-    async def act(bot: Bot) -> None:
+    async with calling(url) as bot:
         assert (await bot.send_message(4711, "😀" * 2048)).text == "😀" * 2048
 
-    run(act, url)
 
-
-def test_html_becomes_text_and_entities(url: str, control: Control) -> None:
+async def test_html_becomes_text_and_entities(url: str, control: Control) -> None:
     control.post("chats", id=4711)
 
-    async def act(bot: Bot) -> None:
+    async with calling(url) as bot:
         text = '😀 <b>bold <i>both</i></b> &lt;<a href="https://example.com/?a&amp;b">link</a>'
         sent = await bot.send_message(4711, text, parse_mode="HTML")
         assert sent.text == "😀 bold both <link"
@@ -226,25 +205,23 @@ def test_html_becomes_text_and_entities(url: str, control: Control) -> None:
             ("text_link", "link"),
         ]
 
-    run(act, url)
-
 
 @pytest.mark.parametrize("state", ["blocked", "kicked"])
-def test_message_to_a_chat_that_blocked_the_bot_is_forbidden(url: str, control: Control, state: str) -> None:
+async def test_message_to_a_chat_that_blocked_the_bot_is_forbidden(
+    url: str, control: Control, state: str
+) -> None:
     control.post("chats", id=4711, state=state)
 
-    async def act(bot: Bot) -> None:
+    async with calling(url) as bot:
         with pytest.raises(TelegramForbiddenError, match=state):
             await bot.send_message(4711, "x")
 
-    run(act, url)
 
-
-def test_second_message_in_a_second_to_one_chat_is_rate_limited(url: str, control: Control) -> None:
+async def test_second_message_in_a_second_to_one_chat_is_rate_limited(url: str, control: Control) -> None:
     control.post("chats", id=1)
     control.post("chats", id=2)
 
-    async def act(bot: Bot) -> None:
+    async with calling(url) as bot:
         await bot.send_message(1, "first")
         with pytest.raises(TelegramRetryAfter) as refusal:
             await bot.send_message(1, "second")
@@ -253,41 +230,35 @@ def test_second_message_in_a_second_to_one_chat_is_rate_limited(url: str, contro
         await asyncio.sleep(refusal.value.retry_after)
         await bot.send_message(1, "second")
 
-    run(act, url)
 
-
-def test_message_31_in_a_second_to_any_chats_is_rate_limited(url: str, control: Control) -> None:
+async def test_message_31_in_a_second_to_any_chats_is_rate_limited(url: str, control: Control) -> None:
     for chat in range(1, 32):
         control.post("chats", id=chat)
 
-    async def act(bot: Bot) -> None:
+    async with calling(url) as bot:
         answers = await asyncio.gather(
             *(bot.send_message(chat, "x") for chat in range(1, 32)), return_exceptions=True
         )
         assert sum(isinstance(each, TelegramRetryAfter) for each in answers) == 1
 
-    run(act, url)
 
-
-def test_message_21_in_a_minute_to_a_group_is_rate_limited(url: str, control: Control) -> None:
+async def test_message_21_in_a_minute_to_a_group_is_rate_limited(url: str, control: Control) -> None:
     control.post("chats", id=-100, type="group", title="Team")
     relaxed(control)
 
-    async def act(bot: Bot) -> None:
+    async with calling(url) as bot:
         for _ in range(20):
             await bot.send_message(-100, "x")
         with pytest.raises(TelegramRetryAfter) as refusal:
             await bot.send_message(-100, "x")
         assert 50 < refusal.value.retry_after <= 60
 
-    run(act, url)
 
-
-def test_only_own_messages_can_be_edited(url: str, control: Control) -> None:
+async def test_only_own_messages_can_be_edited(url: str, control: Control) -> None:
     other = control.post("messages", text="mine")["message"]["message_id"]
     relaxed(control)
 
-    async def act(bot: Bot) -> None:
+    async with calling(url) as bot:
         sent = await bot.send_message(4711, "before")
         edited = await bot.edit_message_text("after", chat_id=4711, message_id=sent.message_id)
         assert not isinstance(edited, bool)
@@ -300,14 +271,12 @@ def test_only_own_messages_can_be_edited(url: str, control: Control) -> None:
             with pytest.raises(TelegramBadRequest, match=refusal):
                 await bot.edit_message_text("after", chat_id=4711, message_id=message)
 
-    run(act, url)
 
-
-def test_drafts_chat_actions_and_commands_are_accepted_and_recorded(url: str, control: Control) -> None:
+async def test_drafts_chat_actions_and_commands_are_accepted_and_recorded(url: str, control: Control) -> None:
     control.post("chats", id=4711)
     control.post("chats", id=-100, type="group")
 
-    async def act(bot: Bot) -> None:
+    async with calling(url) as bot:
         assert await bot.send_message_draft(4711, draft_id=3, text="half a sen")
         with pytest.raises(TelegramBadRequest, match="private chats"):
             await bot.send_message_draft(-100, draft_id=3, text="x")
@@ -318,19 +287,17 @@ def test_drafts_chat_actions_and_commands_are_accepted_and_recorded(url: str, co
         assert [each.command for each in await bot.get_my_commands()] == ["new"]
         with pytest.raises(TelegramBadRequest, match="BOT_COMMAND_INVALID"):
             await bot.set_my_commands([BotCommand(command="New!", description="x")])
-
-    run(act, url)
     assert control.get("drafts") == [{"chat_id": 4711, "draft_id": 3, "text": "half a sen"}]
 
 
-def test_group_messages_are_delivered_only_when_addressed_to_the_bot(url: str, control: Control) -> None:
+async def test_group_messages_are_delivered_only_when_addressed_to_the_bot(
+    url: str, control: Control
+) -> None:
     group = {"id": -100, "type": "supergroup", "title": "Team"}
     control.post("chats", **group)
 
-    async def act(bot: Bot) -> None:
+    async with calling(url) as bot:
         await bot.send_message(-100, "hello")
-
-    run(act, url)
     own = control.get("sent")[0]["message_id"]
 
     def comes(text: str, **more: int) -> bool:
@@ -345,12 +312,12 @@ def test_group_messages_are_delivered_only_when_addressed_to_the_bot(url: str, c
     assert comes("and this?", reply_to_message_id=own)
 
 
-def test_requested_faults_are_delivered_once(url: str, control: Control) -> None:
+async def test_requested_faults_are_delivered_once(url: str, control: Control) -> None:
     control.post("chats", id=4711)
     relaxed(control)
     broken = {"ok": False, "error_code": 502, "description": "Bad Gateway"}
 
-    async def act(bot: Bot) -> None:
+    async with calling(url) as bot:
         await asyncio.to_thread(control.post, "faults", match="sendMessage", status=502, body=broken)
         with pytest.raises(TelegramServerError):
             await bot.send_message(4711, "refused")
@@ -361,8 +328,6 @@ def test_requested_faults_are_delivered_once(url: str, control: Control) -> None
         with pytest.raises(TelegramNetworkError):
             await bot.send_message(4711, "done, unknown")
         await bot.send_message(4711, "fine")
-
-    run(act, url)
     assert [each["text"] for each in control.get("sent")] == ["done, unknown", "fine"]
 
 

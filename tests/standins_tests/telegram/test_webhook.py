@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from aiogram.client.session.aiohttp import AiohttpSession
 from aiogram.client.telegram import TelegramAPIServer
 from aiogram.exceptions import TelegramBadRequest, TelegramConflictError, TelegramRetryAfter
 from aiogram.methods import SendChatAction
-from aiogram.types import FSInputFile, Update
+from aiogram.types import FSInputFile, Update, WebhookInfo
 
 from tests.standins.control import Control
 from tests.standins.outbound import Reach
@@ -31,12 +32,10 @@ TOKEN = "1000:test-token"
 SECRET = "s3cret_token-"
 
 
-def run(act: Callable[[Bot], Awaitable[Any]], url: str) -> None:
-    async def main() -> None:
-        async with Bot(TOKEN, session=AiohttpSession(api=TelegramAPIServer.from_base(url))) as bot:
-            await act(bot)
-
-    asyncio.run(main())
+@asynccontextmanager
+async def calling(url: str) -> AsyncIterator[Bot]:
+    async with Bot(TOKEN, session=AiohttpSession(api=TelegramAPIServer.from_base(url))) as bot:
+        yield bot
 
 
 @pytest.fixture
@@ -60,19 +59,22 @@ def control(hook: str) -> Iterator[Control]:
         yield control
 
 
-def set_webhook(control: Control, hook: str, certificate: Path | None, **more: Any) -> None:
+async def set_webhook(control: Control, hook: str, certificate: Path | None, **more: Any) -> None:
     given = FSInputFile(certificate) if certificate else None
-    run(lambda bot: bot.set_webhook(hook, certificate=given, secret_token=SECRET, **more), control.base_url)
+    async with calling(control.base_url) as bot:
+        await bot.set_webhook(hook, certificate=given, secret_token=SECRET, **more)
 
 
-def info(control: Control) -> Any:
-    seen: list[Any] = []
+async def info(control: Control) -> WebhookInfo:
+    async with calling(control.base_url) as bot:
+        return await bot.get_webhook_info()
 
-    async def act(bot: Bot) -> None:
-        seen.append(await bot.get_webhook_info())
 
-    run(act, control.base_url)
-    return seen[0]
+async def info_once(control: Control, holds: Callable[[WebhookInfo], Any]) -> WebhookInfo:
+    async with asyncio.timeout(10.0):
+        while not holds(seen := await info(control)):
+            await asyncio.sleep(0.05)
+    return seen
 
 
 @pytest.mark.parametrize(
@@ -87,25 +89,23 @@ def info(control: Control) -> Any:
         ("https://9.9.9.9", "x" * 257, "secret token is too long"),
     ],
 )
-def test_invalid_webhook_url_or_secret_is_refused(url: str, secret: str, refusal: str) -> None:
-    async def act(bot: Bot) -> None:
-        with pytest.raises(TelegramBadRequest, match=refusal):
-            await bot.set_webhook(url, secret_token=secret)
-
+async def test_invalid_webhook_url_or_secret_is_refused(url: str, secret: str, refusal: str) -> None:
     with serving(TelegramStandin([TOKEN]).app) as base_url:
-        run(act, base_url)
+        async with calling(base_url) as bot:
+            with pytest.raises(TelegramBadRequest, match=refusal):
+                await bot.set_webhook(url, secret_token=secret)
 
 
-def test_certificate_that_is_not_pem_is_refused(control: Control, hook: str, tmp_path: Path) -> None:
+async def test_certificate_that_is_not_pem_is_refused(control: Control, hook: str, tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_bytes(b"\x30\x82 not pem")
     with pytest.raises(TelegramBadRequest, match="not PEM"):
-        set_webhook(control, hook, tmp_path / "cert.pem")
+        await set_webhook(control, hook, tmp_path / "cert.pem")
 
 
-def test_update_is_delivered_over_tls_with_the_secret_token(
+async def test_update_is_delivered_over_tls_with_the_secret_token(
     control: Control, hook: str, receiver: Receiver, certificate: Certificate
 ) -> None:
-    set_webhook(control, hook, certificate.chain, max_connections=7)
+    await set_webhook(control, hook, certificate.chain, max_connections=7)
     update_id = control.post("messages", text="hello")["update_id"]
     (got,) = control.eventually(lambda: receiver.received)
     assert got.headers["x-telegram-bot-api-secret-token"] == SECRET
@@ -113,44 +113,43 @@ def test_update_is_delivered_over_tls_with_the_secret_token(
     assert got.headers["host"] == hook.split("/")[2]
     update = Update.model_validate_json(got.body)
     assert (update.update_id, update.message and update.message.text) == (update_id, "hello")
-    control.eventually(lambda: info(control).pending_update_count == 0)
-    seen = info(control)
+    seen = await info_once(control, lambda seen: seen.pending_update_count == 0)
     assert (seen.url, seen.has_custom_certificate, seen.max_connections) == (hook, True, 7)
 
 
 @pytest.mark.parametrize("answer", [b"[]", b'{"method": "nonsense"}', b'{"chat_id": 1}', b"{"])
-def test_webhook_answer_may_be_a_method_call(
+async def test_webhook_answer_may_be_a_method_call(
     control: Control, hook: str, receiver: Receiver, certificate: Certificate, answer: bytes
 ) -> None:
     call = SendChatAction(chat_id=4711, action="typing")
     body = json.dumps({"method": call.__api_method__, "chat_id": call.chat_id, "action": call.action})
     receiver.answers = [(200, {}, answer), (200, {}, body.encode())]
-    set_webhook(control, hook, certificate.chain)
+    await set_webhook(control, hook, certificate.chain)
     for text in ("first", "second"):
         control.post("messages", text=text)
     (made,) = control.eventually(
         lambda: [made for made in control.get("calls") if made["method"] == "sendchataction"]
     )
     assert made["params"] == {"chat_id": "4711", "action": "typing"}
-    assert info(control).pending_update_count == 0
+    assert (await info(control)).pending_update_count == 0
 
 
-def test_self_signed_receiver_is_not_trusted_without_its_certificate(
+async def test_self_signed_receiver_is_not_trusted_without_its_certificate(
     control: Control, hook: str, receiver: Receiver
 ) -> None:
-    set_webhook(control, hook, None)
+    await set_webhook(control, hook, None)
     control.post("messages", text="hello")
-    seen = control.eventually(lambda: info(control).last_error_message)
-    assert "CERTIFICATE_VERIFY_FAILED" in seen
+    seen = await info_once(control, lambda seen: seen.last_error_message)
+    assert "CERTIFICATE_VERIFY_FAILED" in (seen.last_error_message or "")
     assert receiver.received == []
-    assert info(control).pending_update_count == 1
+    assert (await info(control)).pending_update_count == 1
 
 
-def test_failed_updates_are_delivered_again_in_order(
+async def test_failed_updates_are_delivered_again_in_order(
     control: Control, hook: str, receiver: Receiver, certificate: Certificate
 ) -> None:
     receiver.answers = [(500, {}, b""), (503, {"Retry-After": "10"}, b""), (502, {}, b"")]
-    set_webhook(control, hook, certificate.chain)
+    await set_webhook(control, hook, certificate.chain)
     first = control.post("messages", text="one")["update_id"]
     second = control.post("messages", text="two")["update_id"]
     # It is received before the answer to it is noted.
@@ -163,11 +162,11 @@ def test_failed_updates_are_delivered_again_in_order(
     assert errors[3:] == ["", ""]
 
 
-def test_failing_chat_does_not_delay_updates_of_another_chat(
+async def test_failing_chat_does_not_delay_updates_of_another_chat(
     control: Control, hook: str, receiver: Receiver, certificate: Certificate
 ) -> None:
     receiver.answers = [(500, {"Retry-After": "40"}, b"")]
-    set_webhook(control, hook, certificate.chain)
+    await set_webhook(control, hook, certificate.chain)
     stuck = control.post("messages", chat={"id": 1}, text="stuck")["update_id"]
     control.eventually(lambda: receiver.received)
     other = control.post("messages", chat={"id": 2}, text="other")["update_id"]
@@ -175,11 +174,11 @@ def test_failing_chat_does_not_delay_updates_of_another_chat(
     assert [json.loads(each.body)["update_id"] for each in receiver.received] == [stuck, other, stuck]
 
 
-def test_connections_are_opened_at_a_limited_rate_when_every_answer_closes_one(
+async def test_connections_are_opened_at_a_limited_rate_when_every_answer_closes_one(
     control: Control, hook: str, certificate: Certificate, receiver: Receiver
 ) -> None:
     receiver.answers = [(200, {"connection": "close"}, b"")] * 41
-    set_webhook(control, hook, certificate.chain)
+    await set_webhook(control, hook, certificate.chain)
     control.post("messages", text="first", chat={"id": 1})
     control.eventually(lambda: receiver.received)
     for chat in range(2, 42):
@@ -190,27 +189,33 @@ def test_connections_are_opened_at_a_limited_rate_when_every_answer_closes_one(
 
 
 @pytest.mark.parametrize(("taken", "count", "seconds"), [(True, 31, 1.5), (False, 2, 2.0)])
-def test_rate_of_new_connections_depends_on_whether_updates_succeed(
-    taken: bool, count: int, seconds: float
+async def test_rate_of_new_connections_depends_on_whether_updates_succeed(
+    monkeypatch: pytest.MonkeyPatch, taken: bool, count: int, seconds: float
 ) -> None:
-    async def opening() -> float:
-        connections, begun = NewConnections(), time.monotonic()
-        if taken:
-            connections.taken()
-        for _ in range(count):
-            await connections.trace(OPENS, None)
-            await connections.trace("http11.send_request_headers.started", None)
-        return time.monotonic() - begun
+    now = 1000.0
 
-    assert seconds <= asyncio.run(opening()) < seconds + 0.5
+    async def sleep(pause: float) -> None:
+        nonlocal now
+        now += pause
+
+    module = "tests.standins.telegram.connections"
+    monkeypatch.setattr(f"{module}.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(f"{module}.asyncio", SimpleNamespace(Lock=asyncio.Lock, sleep=sleep))
+    connections = NewConnections()
+    if taken:
+        connections.taken()
+    for _ in range(count):
+        await connections.trace(OPENS, None)
+        await connections.trace("http11.send_request_headers.started", None)
+    assert now - 1000.0 == pytest.approx(seconds, abs=0.05)
 
 
-def test_webhook_ends_polling_and_polling_is_refused_while_it_is_set(
+async def test_webhook_ends_polling_and_polling_is_refused_while_it_is_set(
     control: Control, hook: str, certificate: Certificate, receiver: Receiver
 ) -> None:
     receiver.answers = [(500, {"Retry-After": "100"}, b"")]
 
-    async def act(bot: Bot) -> None:
+    async with calling(control.base_url) as bot:
         poll = asyncio.create_task(bot.get_updates(timeout=20))
         await asyncio.sleep(0.3)
         await bot.set_webhook(hook, certificate=FSInputFile(certificate.chain))
@@ -225,19 +230,18 @@ def test_webhook_ends_polling_and_polling_is_refused_while_it_is_set(
         await bot.delete_webhook()
         assert [each.update_id for each in await bot.get_updates()] == [update]
 
-    run(act, control.base_url)
 
-
-def test_pending_updates_can_be_dropped(control: Control) -> None:
+async def test_pending_updates_can_be_dropped(control: Control) -> None:
     control.post("messages", text="old")
-    run(lambda bot: bot.delete_webhook(drop_pending_updates=True), control.base_url)
-    assert info(control).pending_update_count == 0
+    async with calling(control.base_url) as bot:
+        await bot.delete_webhook(drop_pending_updates=True)
+    assert (await info(control)).pending_update_count == 0
 
 
-def test_forged_and_repeated_updates_are_delivered_on_request(
+async def test_forged_and_repeated_updates_are_delivered_on_request(
     control: Control, hook: str, receiver: Receiver, certificate: Certificate
 ) -> None:
-    set_webhook(control, hook, certificate.chain)
+    await set_webhook(control, hook, certificate.chain)
     answer = control.post("forge", message={"text": "let me in"}, secret_token="wrong")
     assert answer["status"] == 200
     assert receiver.received[0].headers["x-telegram-bot-api-secret-token"] == "wrong"

@@ -87,12 +87,12 @@ class Outcome:
         self.models = models
         self.history = history
 
-    def answer(self) -> str:
-        answer = self.whole_answer()
+    async def answer(self) -> str:
+        answer = await self.whole_answer()
         assert answer.cut is None
         return answer.text
 
-    def whole_answer(self) -> ModelAnswer:
+    async def whole_answer(self) -> ModelAnswer:
         async def sleep(seconds: float) -> None:
             self.waits.append(seconds)
 
@@ -101,7 +101,7 @@ class Outcome:
                 self.shown.append(text)
 
         answerer = Answerer(cast(Any, self.models), "be kind", 128, self.metrics, sleep)
-        return asyncio.run(answerer.answer(self.history, "question", Recorder()))
+        return await answerer.answer(self.history, "question", Recorder())
 
     def requests(self, model: str, outcome: str) -> float | None:
         return self.metrics.registry.get_sample_value(
@@ -117,31 +117,31 @@ DOWN = ModelUnavailable("down")
 HISTORY = tuple(Turn(("user", "assistant")[n % 2], f"turn {n} " + "x" * 60) for n in range(12))
 
 
-def test_answer_is_shown_while_it_grows() -> None:
+async def test_answer_is_shown_while_it_grows() -> None:
     outcome = Outcome(Scripted("default", "one two three"))
-    assert outcome.answer() == "one two three"
+    assert await outcome.answer() == "one two three"
     assert outcome.shown == ["one", "one two", "one two three"]
 
 
-def test_retry_waits_for_retry_after() -> None:
+async def test_retry_waits_for_retry_after() -> None:
     outcome = Outcome(Scripted("default", DOWN, BUSY, ("half an", DOWN), "answer"))
-    assert outcome.answer() == "answer"
+    assert await outcome.answer() == "answer"
     assert outcome.waits == [0.5, 4.0, 5.0]
     assert outcome.shown == ["half", "half an", "answer"]
 
 
-def test_fallback_answers_when_default_is_unavailable() -> None:
+async def test_fallback_answers_when_default_is_unavailable() -> None:
     default, fallback = Scripted("default", DOWN), Scripted("fallback", "from afar")
     outcome = Outcome(default, fallback)
-    assert outcome.answer() == "from afar"
+    assert await outcome.answer() == "from afar"
     assert len(default.prompts) == 2
     assert outcome.requests("fallback", "answered")
 
 
-def test_refused_request_is_not_retried() -> None:
+async def test_refused_request_is_not_retried() -> None:
     default = Scripted("default", ModelRefused("wrong key"))
     outcome = Outcome(default, Scripted("fallback", "x"))
-    assert outcome.answer() == "x"
+    assert await outcome.answer() == "x"
     assert len(default.prompts) == 1
     assert outcome.waits == []
 
@@ -156,57 +156,57 @@ def test_refused_request_is_not_retried() -> None:
         [OutputPiece("\x07"), End()],
     ],
 )
-def test_empty_or_invisible_answer_is_retried(empty: Script) -> None:
+async def test_empty_or_invisible_answer_is_retried(empty: Script) -> None:
     outcome = Outcome(Scripted("default", empty, "something"))
-    assert outcome.answer() == "something"
+    assert await outcome.answer() == "something"
     assert outcome.shown == ["something"]
 
 
-def test_empty_answers_are_retried_only_a_few_times() -> None:
+async def test_empty_answers_are_retried_only_a_few_times() -> None:
     default = Scripted("default", "")
     outcome = Outcome(default)
     with pytest.raises(AnswerEmpty):
-        outcome.answer()
+        await outcome.answer()
     assert len(default.prompts) == 3
     assert sum(outcome.waits) < 3.0
 
 
-def test_lone_surrogate_from_model_is_replaced() -> None:
+async def test_lone_surrogate_from_model_is_replaced() -> None:
     outcome = Outcome(Scripted("default", "\ud83d\ude00 \ud83d"))
-    assert outcome.answer() == "😀 \ufffd"
+    assert await outcome.answer() == "😀 \ufffd"
     assert outcome.shown == ["😀", "😀 \ufffd"]
 
 
-def test_answerer_gives_up_after_last_retry() -> None:
+async def test_answerer_gives_up_after_last_retry() -> None:
     default = Scripted("default", DOWN)
     outcome = Outcome(default)
     with pytest.raises(ModelUnavailable):
-        outcome.answer()
+        await outcome.answer()
     assert len(default.prompts) == len(WAITS_OF_LAST) + 1
     assert tuple(outcome.waits) == WAITS_OF_LAST
 
 
-def test_waits_while_engine_reports_loading() -> None:
+async def test_waits_while_engine_reports_loading() -> None:
     default = Scripted("default", DOWN, "at last")
     default.loads_for = 100
     outcome = Outcome(default)
-    assert outcome.answer() == "at last"
+    assert await outcome.answer() == "at last"
     assert sum(outcome.waits) == pytest.approx(answering.ASK_LOADING_EVERY * 99)
 
 
-def test_waiting_for_loading_model_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_for_loading_model_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering, "LOADING_SECONDS", 0.05)
     default = Scripted("default", DOWN)
     default.loads_for = 10**9
     with pytest.raises(ModelUnavailable):
-        Outcome(default).answer()
+        await Outcome(default).answer()
 
 
-def test_fallback_answers_while_default_is_loading() -> None:
+async def test_fallback_answers_while_default_is_loading() -> None:
     default = Scripted("default", DOWN)
     default.loads_for = 10**9
     outcome = Outcome(default, Scripted("fallback", "from afar"))
-    assert outcome.answer() == "from afar"
+    assert await outcome.answer() == "from afar"
     assert outcome.waits == []
 
 
@@ -222,42 +222,42 @@ def _slow(name: str, pause: float, *pieces: str, first: float | None = None, gap
     return model
 
 
-def test_token_gap_timeout_restarts_with_each_token() -> None:
-    assert Outcome(_slow("default", 0.05, *"abcdefgh", first=0.2, gap=0.2)).answer() == "abcdefgh"
+async def test_token_gap_timeout_restarts_with_each_token() -> None:
+    assert await Outcome(_slow("default", 0.05, *"abcdefgh", first=0.2, gap=0.2)).answer() == "abcdefgh"
 
 
-def test_fallback_answers_when_first_token_times_out() -> None:
+async def test_fallback_answers_when_first_token_times_out() -> None:
     default, fallback = _slow("default", 60.0, "never", first=0.1), Scripted("fallback", "from afar")
     outcome = Outcome(default, fallback)
     begun = time.monotonic()
-    assert outcome.answer() == "from afar"
+    assert await outcome.answer() == "from afar"
     assert time.monotonic() - begun < 2.0
     assert len(default.prompts) == 1
     assert outcome.requests("default", "ModelHung") == 1
 
 
 @pytest.mark.parametrize("fallback", [DOWN, ModelHung("hung")])
-def test_timed_out_model_is_not_asked_again_for_same_message(fallback: ModelFailure) -> None:
+async def test_timed_out_model_is_not_asked_again_for_same_message(fallback: ModelFailure) -> None:
     default = _slow("default", 60.0, "never", first=0.05)
     models = (default, Scripted("fallback", fallback))
     models[1].loads_for = 2
     with pytest.raises(ModelUnavailable):
-        Outcome(*models).answer()
+        await Outcome(*models).answer()
     assert len(default.prompts) == 1
 
 
-def test_only_model_is_not_asked_again_after_timeout() -> None:
+async def test_only_model_is_not_asked_again_after_timeout() -> None:
     default = _slow("default", 60.0, "never", first=0.05)
     with pytest.raises(ModelHung):
-        Outcome(default).answer()
+        await Outcome(default).answer()
     assert len(default.prompts) == 1
 
 
-def test_reasoning_counts_as_first_token() -> None:
+async def test_reasoning_counts_as_first_token() -> None:
     thinking = [step for _ in range(6) for step in (0.05, OutputPiece(reasoning="hm"))]
     model = Scripted("default", [*thinking, OutputPiece("so"), End()])
     model.first_token_seconds, model.token_gap_seconds = 0.15, 0.15
-    assert Outcome(model).answer() == "so"
+    assert await Outcome(model).answer() == "so"
 
 
 def test_first_token_timeout_is_shorter_with_fallback() -> None:
@@ -273,37 +273,37 @@ def test_first_token_timeout_is_shorter_with_fallback() -> None:
     assert alone._first_token_seconds(cast(Any, default)) == 7.0
 
 
-def test_unstreamed_answer_has_the_longest_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unstreamed_answer_has_the_longest_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering, "FIRST_TOKEN_SECONDS_OF_LAST", 5.0)
     whole = _slow("default", 0.3, "all at once", first=0.1)
     whole.streams = False
-    assert Outcome(whole, Scripted("fallback", "x")).answer() == "all at once"
+    assert await Outcome(whole, Scripted("fallback", "x")).answer() == "all at once"
 
 
-def test_partial_answer_is_sent_when_stream_stalls() -> None:
+async def test_partial_answer_is_sent_when_stream_stalls() -> None:
     stalled = Scripted("default", [OutputPiece("Half of "), OutputPiece("it"), 60.0])
     stalled.token_gap_seconds = 0.1
-    assert Outcome(stalled).whole_answer() == ModelAnswer("Half of it", "broken")
+    assert await Outcome(stalled).whole_answer() == ModelAnswer("Half of it", "broken")
     assert len(stalled.prompts) == 1
 
 
-def test_complete_fallback_answer_is_preferred_to_partial_default() -> None:
+async def test_complete_fallback_answer_is_preferred_to_partial_default() -> None:
     stalled = Scripted("default", [OutputPiece("Half of "), OutputPiece("it"), 60.0])
     stalled.token_gap_seconds = 0.1
-    assert Outcome(stalled, Scripted("fallback", "whole")).answer() == "whole"
+    assert await Outcome(stalled, Scripted("fallback", "whole")).answer() == "whole"
 
 
-def test_endless_answer_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_endless_answer_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering, "ATTEMPT_SECONDS", 0.2)
     endless = _slow("default", 0.01, *("a" * 400))
-    cut = Outcome(endless).whole_answer()
+    cut = await Outcome(endless).whole_answer()
     assert (set(cut.text), cut.cut) == ({"a"}, "broken")
 
 
-def test_answer_size_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_answer_size_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering, "LONGEST_ANSWER", 1000)
     endless = Scripted("default", [OutputPiece("a" * 100) for _ in range(10_000)])
-    cut = Outcome(endless).whole_answer()
+    cut = await Outcome(endless).whole_answer()
     assert cut.cut == "length"
     assert len(cut.text) == 1100
 
@@ -312,55 +312,55 @@ def test_answer_size_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("cut", ["length", "filtered"])
-def test_cut_answer_has_reason(cut: Any) -> None:
+async def test_cut_answer_has_reason(cut: Any) -> None:
     model = Scripted("default", [OutputPiece("Half of it"), End(cut)])
     outcome = Outcome(model)
-    assert outcome.whole_answer() == ModelAnswer("Half of it", cut)
+    assert await outcome.whole_answer() == ModelAnswer("Half of it", cut)
     assert len(model.prompts) == 1
     assert outcome.requests("default", "cut") == 1
 
 
-def test_broken_answer_is_retried_once_and_sent_partially() -> None:
+async def test_broken_answer_is_retried_once_and_sent_partially() -> None:
     model = Scripted("default", ("Half", DOWN), ("Half of it", DOWN), ("Ha", DOWN))
     outcome = Outcome(model)
-    assert outcome.whole_answer() == ModelAnswer("Half of it", "broken")
+    assert await outcome.whole_answer() == ModelAnswer("Half of it", "broken")
     assert len(model.prompts) == 2
     assert outcome.waits == [0.5]
 
 
-def test_partial_answer_does_not_wait_for_unavailable_fallback() -> None:
+async def test_partial_answer_does_not_wait_for_unavailable_fallback() -> None:
     fallback = Scripted("fallback", DOWN)
     outcome = Outcome(Scripted("default", ("Half", DOWN)), fallback)
-    assert outcome.whole_answer() == ModelAnswer("Half", "broken")
+    assert await outcome.whole_answer() == ModelAnswer("Half", "broken")
     assert len(fallback.prompts) == 1
     assert outcome.waits == [0.5]
 
 
-def test_fully_filtered_answer_raises_content_filtered() -> None:
+async def test_fully_filtered_answer_raises_content_filtered() -> None:
     model = Scripted("default", [End("filtered")])
     with pytest.raises(ContentFiltered):
-        Outcome(model).answer()
+        await Outcome(model).answer()
     assert len(model.prompts) == 1
 
 
 # --- reasoning ------------------------------------------------------------------------------------
 
 
-def test_reasoning_is_hidden_and_its_tokens_are_counted() -> None:
+async def test_reasoning_is_hidden_and_its_tokens_are_counted() -> None:
     steps = [OutputPiece(reasoning="hm" * 30), OutputPiece(reasoning="so" * 30), OutputPiece("Paris"), End()]
     outcome = Outcome(Scripted("default", steps))
-    assert outcome.answer() == "Paris"
+    assert await outcome.answer() == "Paris"
     assert outcome.shown == ["Paris"]
     assert outcome.reasoning_tokens() == 40
 
 
-def test_reasoning_tokens_counted_by_server_are_used() -> None:
+async def test_reasoning_tokens_counted_by_server_are_used() -> None:
     outcome = Outcome(Scripted("default", [OutputPiece(reasoning="hm"), OutputPiece("Paris"), End(None, 77)]))
-    assert outcome.answer() == "Paris"
+    assert await outcome.answer() == "Paris"
     assert outcome.reasoning_tokens() == 77
 
 
-def test_text_that_turns_out_to_be_reasoning_is_withdrawn() -> None:
+async def test_text_that_turns_out_to_be_reasoning_is_withdrawn() -> None:
     steps = [
         OutputPiece("Let me think", provisional=True),
         OutputPiece("", "Let me think", restarts=True),
@@ -368,42 +368,42 @@ def test_text_that_turns_out_to_be_reasoning_is_withdrawn() -> None:
         End(),
     ]
     outcome = Outcome(Scripted("default", steps))
-    assert outcome.answer() == "Paris"
+    assert await outcome.answer() == "Paris"
     assert outcome.shown == ["Paris"]
 
 
 @pytest.mark.parametrize("end", [End(), End("length")])
-def test_provisional_answer_is_shown_once_at_its_end(end: End) -> None:
+async def test_provisional_answer_is_shown_once_at_its_end(end: End) -> None:
     steps = [OutputPiece("Par", provisional=True), OutputPiece("is", provisional=True), end]
     outcome = Outcome(Scripted("default", steps))
-    assert outcome.whole_answer().text == "Paris"
+    assert (await outcome.whole_answer()).text == "Paris"
     assert outcome.shown == ["Paris"]
 
 
 @pytest.mark.parametrize("end", [End(), End("length"), End("length", 128)])
-def test_answer_of_only_reasoning_is_not_retried(end: End) -> None:
+async def test_answer_of_only_reasoning_is_not_retried(end: End) -> None:
     model = Scripted("default", [OutputPiece(reasoning="hm"), end])
     outcome = Outcome(model)
     with pytest.raises(NoAnswerReached):
-        outcome.answer()
+        await outcome.answer()
     assert len(model.prompts) == 1
     assert outcome.waits == []
 
 
-def test_hidden_reasoning_is_not_an_empty_answer() -> None:
+async def test_hidden_reasoning_is_not_an_empty_answer() -> None:
     model = Scripted("default", [End("length", 128)])
     with pytest.raises(NoAnswerReached):
-        Outcome(model).answer()
+        await Outcome(model).answer()
     assert len(model.prompts) == 1
 
 
-def test_fallback_is_asked_once_without_delay_after_only_reasoning() -> None:
+async def test_fallback_is_asked_once_without_delay_after_only_reasoning() -> None:
     only = [OutputPiece(reasoning="hm"), End("length")]
-    assert Outcome(Scripted("default", only), Scripted("fallback", "Paris")).answer() == "Paris"
+    assert await Outcome(Scripted("default", only), Scripted("fallback", "Paris")).answer() == "Paris"
     fallback = Scripted("fallback", DOWN)
     outcome = Outcome(Scripted("default", only), fallback)
     with pytest.raises(NoAnswerReached):
-        outcome.answer()
+        await outcome.answer()
     assert len(fallback.prompts) == 1
     assert outcome.waits == []
 
@@ -411,16 +411,16 @@ def test_fallback_is_asked_once_without_delay_after_only_reasoning() -> None:
 # --- prompts that are refused ---------------------------------------------------------------------
 
 
-def test_retry_after_is_limited() -> None:
+async def test_retry_after_is_limited() -> None:
     outcome = Outcome(Scripted("default", ModelUnavailable("busy", 9999.0), "answer"))
-    assert outcome.answer() == "answer"
+    assert await outcome.answer() == "answer"
     assert outcome.waits == [30.0]
 
 
-def test_too_long_prompt_drops_oldest_turns() -> None:
+async def test_too_long_prompt_drops_oldest_turns() -> None:
     long = ContextTooLong("too long")
     default = Scripted("default", long, long, "answer")
-    assert Outcome(default, history=HISTORY).answer() == "answer"
+    assert await Outcome(default, history=HISTORY).answer() == "answer"
     lengths = [len(prompt) for prompt in default.prompts]
     assert lengths == sorted(set(lengths), reverse=True)
     assert lengths[0] == 14
@@ -428,58 +428,58 @@ def test_too_long_prompt_drops_oldest_turns() -> None:
     assert default.prompts[-1][-2].content.startswith("turn 11")
 
 
-def test_too_long_question_raises_context_too_long() -> None:
+async def test_too_long_question_raises_context_too_long() -> None:
     history = (Turn("user", "before"), Turn("assistant", "then"))
     default = Scripted("default", ContextTooLong("too long"))
     with pytest.raises(ContextTooLong):
-        Outcome(default, history=history).answer()
+        await Outcome(default, history=history).answer()
     assert len(default.prompts[-1]) == 2
 
 
 @pytest.mark.parametrize("refusal", [RequestRejected("HTTP 400"), ContentFiltered("HTTP 400")])
-def test_refused_prompt_is_retried_with_less_history(refusal: ModelFailure) -> None:
+async def test_refused_prompt_is_retried_with_less_history(refusal: ModelFailure) -> None:
     default = Scripted("default", refusal, "answer")
-    assert Outcome(default, history=HISTORY).answer() == "answer"
+    assert await Outcome(default, history=HISTORY).answer() == "answer"
     assert 2 < len(default.prompts[1]) < len(default.prompts[0]) == 14
 
 
-def test_refused_history_is_dropped() -> None:
+async def test_refused_history_is_dropped() -> None:
     refusal = RequestRejected("HTTP 400")
     default = Scripted("default", refusal, refusal, "answer")
-    assert Outcome(default, history=HISTORY).answer() == "answer"
+    assert await Outcome(default, history=HISTORY).answer() == "answer"
     assert [message.content for message in default.prompts[2]] == ["be kind", "question"]
 
 
-def test_refused_question_is_not_retried() -> None:
+async def test_refused_question_is_not_retried() -> None:
     default = Scripted("default", RequestRejected("HTTP 400"))
     with pytest.raises(RequestRejected):
-        Outcome(default, history=HISTORY).answer()
+        await Outcome(default, history=HISTORY).answer()
     assert [len(prompt) == 2 for prompt in default.prompts] == [False, False, True]
 
 
-def test_very_long_history_is_shortened_in_few_requests() -> None:
+async def test_very_long_history_is_shortened_in_few_requests() -> None:
     history = tuple(Turn(("user", "assistant")[n % 2], "x" * 600) for n in range(400))
     default = Scripted("default", ContextTooLong("too long"), context_size=1_000_000)
     with pytest.raises(ContextTooLong):
-        Outcome(default, history=history).answer()
+        await Outcome(default, history=history).answer()
     assert len(default.prompts) <= 6
     assert len(default.prompts[-1]) == 2
 
 
-def test_fallback_with_longer_context_answers() -> None:
+async def test_fallback_with_longer_context_answers() -> None:
     default = Scripted("default", ContextTooLong("too long"))
-    assert Outcome(default, Scripted("fallback", "it fits")).answer() == "it fits"
+    assert await Outcome(default, Scripted("fallback", "it fits")).answer() == "it fits"
 
 
-def test_too_long_message_is_reported_although_fallback_is_down() -> None:
+async def test_too_long_message_is_reported_although_fallback_is_down() -> None:
     with pytest.raises(ContextTooLong):
-        Outcome(Scripted("default", ContextTooLong("too long")), Scripted("fallback", DOWN)).answer()
+        await Outcome(Scripted("default", ContextTooLong("too long")), Scripted("fallback", DOWN)).answer()
 
 
 # --- marks of turns -------------------------------------------------------------------------------
 
 
-def test_end_of_turn_mark_is_removed_from_answer() -> None:
+async def test_end_of_turn_mark_is_removed_from_answer() -> None:
     steps = [
         OutputPiece("Paris."),
         OutputPiece("<|im_"),
@@ -488,7 +488,7 @@ def test_end_of_turn_mark_is_removed_from_answer() -> None:
         End(),
     ]
     outcome = Outcome(Scripted("default", steps))
-    assert outcome.answer() == "Paris."
+    assert await outcome.answer() == "Paris."
     assert set(outcome.shown) == {"Paris."}
 
 

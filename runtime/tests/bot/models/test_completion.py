@@ -69,13 +69,13 @@ async def texts_of(model: ModelClient) -> list[str]:
     return [piece.text for piece in pieces if isinstance(piece, OutputPiece) and piece.text]
 
 
-def answer(response: httpx.Response | Exception) -> list[str]:
-    return asyncio.run(ask(response, []))
+async def answer(response: httpx.Response | Exception) -> list[str]:
+    return await ask(response, [])
 
 
-def test_request_body() -> None:
+async def test_request_body() -> None:
     seen: list[httpx.Request] = []
-    asyncio.run(ask(httpx.Response(200, content=chunk("x", "stop") + b"data: [DONE]\n\n"), seen))
+    await ask(httpx.Response(200, content=chunk("x", "stop") + b"data: [DONE]\n\n"), seen)
     assert str(seen[0].url) == "https://models.example.com/v1/chat/completions"
     assert seen[0].headers["authorization"] == "Bearer the-key"
     assert json.loads(seen[0].content) == {
@@ -87,35 +87,30 @@ def test_request_body() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 10_000])
-def test_pieces_are_complete_regardless_of_network_chunks(size: int) -> None:
+async def test_pieces_are_complete_regardless_of_network_chunks(size: int) -> None:
     body = b": comment\n\n" + chunk("") + chunk("你好 ") + chunk("a\u2028b\x85c") + chunk("😀", "stop")
     body += b"data: [DONE]\r\n\r\n"
     pieces = [body[start : start + size] for start in range(0, len(body), size)]
-    assert answer(httpx.Response(200, stream=Pieces(*pieces))) == ["你好 ", "a\u2028b\x85c", "😀"]
+    assert await answer(httpx.Response(200, stream=Pieces(*pieces))) == ["你好 ", "a\u2028b\x85c", "😀"]
 
 
 @pytest.mark.parametrize(("declared", "sent"), [(None, {}), (0.0, {"temperature": 0.0})])
-def test_temperature_is_sent_only_if_configured(declared: float | None, sent: dict[str, float]) -> None:
+async def test_temperature_is_sent_only_if_configured(declared: float | None, sent: dict[str, float]) -> None:
     seen: list[httpx.Request] = []
 
     def handle(request: httpx.Request) -> httpx.Response:
         seen.append(request)
         return httpx.Response(200, stream=Pieces(chunk("hi"), b"data: [DONE]\n\n"))
 
-    async def once() -> None:
-        async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:
-            endpoint = ModelEndpoint(
-                endpoint="https://models.example.com/v1", model="m", temperature=declared
-            )
-            assert await texts_of(ModelClient("default", endpoint, http)) == ["hi"]
-
-    asyncio.run(once())
+    async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:
+        endpoint = ModelEndpoint(endpoint="https://models.example.com/v1", model="m", temperature=declared)
+        assert await texts_of(ModelClient("default", endpoint, http)) == ["hi"]
     body = json.loads(seen[0].content)
     assert {name: value for name, value in body.items() if name == "temperature"} == sent
 
 
-def test_stream_may_end_without_done() -> None:
-    assert answer(httpx.Response(200, content=chunk("x") + chunk(finish="length"))) == ["x"]
+async def test_stream_may_end_without_done() -> None:
+    assert await answer(httpx.Response(200, content=chunk("x") + chunk(finish="length"))) == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -205,18 +200,18 @@ def test_stream_may_end_without_done() -> None:
         (httpx.Response(400, json={"error": {"code": 400, "message": "unknown field"}}), RequestRejected),
     ],
 )
-def test_failure_by_status_and_body(
+async def test_failure_by_status_and_body(
     response: httpx.Response | Exception, failure: type[ModelFailure]
 ) -> None:
     with pytest.raises(failure) as caught:
-        answer(response)
+        await answer(response)
     assert "hello" not in str(caught.value)
     assert "the-key" not in str(caught.value)
 
 
-def test_failure_has_retry_after() -> None:
+async def test_failure_has_retry_after() -> None:
     with pytest.raises(ModelUnavailable) as caught:
-        answer(httpx.Response(429, headers={"Retry-After": "7"}))
+        await answer(httpx.Response(429, headers={"Retry-After": "7"}))
     assert caught.value.after == 7.0
 
 
@@ -256,7 +251,7 @@ FRAGMENTS = st.sampled_from([
     st.lists(FRAGMENTS | st.binary(max_size=20), max_size=12),
     st.sampled_from(["", "soon", "9" * 400, "-1", "nan", "inf", "Fri, 31 Dec 9999 23:59:59 +2359"]),
 )
-def test_any_response_is_an_answer_or_a_failure(
+async def test_any_response_is_an_answer_or_a_failure(
     status: int, kind: str, pieces: list[bytes], after: str
 ) -> None:
     headers = {"content-type": kind, "retry-after": after}
@@ -266,7 +261,7 @@ def test_any_response_is_an_answer_or_a_failure(
 
     server = Server(answer, temperature=0.5)
     with suppress(ModelFailure):
-        [given] = server.ask()
+        [given] = await server.ask()
         assert isinstance(given[-1], End)
         assert all(isinstance(piece, OutputPiece) for piece in given[:-1])
     assert 1 <= len(server.bodies) <= 5
@@ -297,9 +292,9 @@ async def _over_a_socket(path: Path) -> tuple[list[str], bool, bool, bytes]:
     return pieces, alive, dead, bytes(request)
 
 
-def test_request_over_unix_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_request_over_unix_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    pieces, alive, dead, request = asyncio.run(_over_a_socket(tmp_path / "engine.sock"))
+    pieces, alive, dead, request = await _over_a_socket(tmp_path / "engine.sock")
     assert pieces == ["over ", "a socket"]
     assert alive
     assert not dead
@@ -324,11 +319,9 @@ class Server:
             **{"endpoint": "https://models.example.com/v1", "model": "m"} | endpoint
         )
 
-    def ask(self, times: int = 1) -> list[list[OutputPiece | End]]:
+    async def ask(self, times: int = 1) -> list[list[OutputPiece | End]]:
         """Return the answers of one model to this many questions, one after another."""
-        return asyncio.run(self._ask(times))
 
-    async def _ask(self, times: int) -> list[list[OutputPiece | End]]:
         def handle(request: httpx.Request) -> httpx.Response:
             self.bodies.append(json.loads(request.content))
             return self._answer(self.bodies[-1])
@@ -371,11 +364,11 @@ RAW = {"error": {"message": MAX_TOKENS, "param": "max_tokens"}}
         httpx.Response(400, json=[{"error": {"message": f"OpenAIException - {json.dumps(RAW)}"}}]),
     ],
 )
-def test_max_tokens_is_renamed_permanently_after_refusal(
+async def test_max_tokens_is_renamed_permanently_after_refusal(
     refusal: httpx.Response, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = Server(lambda body: refusal if "max_tokens" in body else spoken())
-    for pieces in server.ask(times=2):
+    for pieces in await server.ask(times=2):
         assert pieces == [OutputPiece("hi", provisional=pieces[0].provisional), End()]
     assert [body.get("max_tokens") for body in server.bodies] == [64, None, None]
     assert [body.get("max_completion_tokens") for body in server.bodies] == [None, 64, 64]
@@ -393,20 +386,20 @@ def test_max_tokens_is_renamed_permanently_after_refusal(
         httpx.Response(400, json={"errors": {"temperature": ["is not permitted"]}}),
     ],
 )
-def test_refused_parameter_is_omitted(refusal: httpx.Response) -> None:
+async def test_refused_parameter_is_omitted(refusal: httpx.Response) -> None:
     server = Server(lambda body: refusal if "temperature" in body else spoken(), temperature=0.3)
-    server.ask(times=2)
+    await server.ask(times=2)
     assert ["temperature" in body for body in server.bodies] == [True, False, False]
 
 
-def test_max_tokens_is_renamed_after_chinese_refusal() -> None:
+async def test_max_tokens_is_renamed_after_chinese_refusal() -> None:
     refusal = httpx.Response(400, json={"message": "不支持参数max_tokens，请使用max_completion_tokens"})
     server = Server(lambda body: refusal if "max_tokens" in body else spoken())
-    server.ask()
+    await server.ask()
     assert server.bodies[-1]["max_completion_tokens"] == 64
 
 
-def test_several_refused_parameters_are_omitted_in_turn() -> None:
+async def test_several_refused_parameters_are_omitted_in_turn() -> None:
     def answer(body: dict[str, Any]) -> httpx.Response:
         for name in ("temperature", "max_tokens", "max_completion_tokens", "stream"):
             if name in body:
@@ -416,7 +409,7 @@ def test_several_refused_parameters_are_omitted_in_turn() -> None:
         )
 
     server = Server(answer, temperature=0.3)
-    [first, second] = server.ask(times=2)
+    [first, second] = await server.ask(times=2)
     assert first == [OutputPiece("whole", provisional=True), End()]
     assert second == [OutputPiece("whole"), End()]
     assert len(server.bodies) == 6
@@ -426,10 +419,10 @@ def test_several_refused_parameters_are_omitted_in_turn() -> None:
 @pytest.mark.parametrize(
     "message", ["Range of max_tokens should be [1, 32]", "max_tokens必须小于32", "max_tokens参数超出范围"]
 )
-def test_max_tokens_is_omitted_when_its_value_is_refused(message: str) -> None:
+async def test_max_tokens_is_omitted_when_its_value_is_refused(message: str) -> None:
     refusal = httpx.Response(400, json={"message": message})
     server = Server(lambda body: refusal if "max_tokens" in body else spoken())
-    server.ask()
+    await server.ask()
     assert set(server.bodies[-1]) == {"model", "messages", "stream"}
 
 
@@ -446,37 +439,34 @@ def test_max_tokens_is_omitted_when_its_value_is_refused(message: str) -> None:
         ),
     ],
 )
-def test_system_prompt_moves_to_first_message_without_system_role(refusal: httpx.Response) -> None:
+async def test_system_prompt_moves_to_first_message_without_system_role(refusal: httpx.Response) -> None:
     server = Server(lambda body: refusal if body["messages"][0]["role"] == "system" else spoken())
-    server.ask(times=2)
+    await server.ask(times=2)
     assert [len(body["messages"]) for body in server.bodies] == [2, 1, 1]
     assert server.bodies[-1]["messages"] == [{"role": "user", "content": "be kind\n\nhello"}]
 
 
-def test_fruitless_adaptation_is_not_kept_or_retried() -> None:
+async def test_fruitless_adaptation_is_not_kept_or_retried() -> None:
     sent: list[bool] = []
 
     def refuse(request: httpx.Request) -> httpx.Response:
         sent.append("temperature" in json.loads(request.content))
         return openai("temperature: no", "temperature")
 
-    async def twice() -> None:
-        async with httpx.AsyncClient(transport=httpx.MockTransport(refuse)) as http:
-            endpoint = ModelEndpoint(endpoint="https://m.example.com/v1", model="m", temperature=0.3)
-            model = ModelClient("default", endpoint, http)
-            for _ in range(2):
-                with pytest.raises(RequestRejected):
-                    await texts_of(model)
-
-    asyncio.run(twice())
+    async with httpx.AsyncClient(transport=httpx.MockTransport(refuse)) as http:
+        endpoint = ModelEndpoint(endpoint="https://m.example.com/v1", model="m", temperature=0.3)
+        model = ModelClient("default", endpoint, http)
+        for _ in range(2):
+            with pytest.raises(RequestRejected):
+                await texts_of(model)
     assert sent == [True, False, True]
 
 
-def test_too_long_prompt_is_not_treated_as_wrong_parameter() -> None:
+async def test_too_long_prompt_is_not_treated_as_wrong_parameter() -> None:
     words = f"'max_tokens' or 'max_completion_tokens' is too large: 512. {VLLM}"
     server = Server(lambda body: openai(words, "max_tokens", code="BadRequestError"))
     with pytest.raises(ContextTooLong):
-        server.ask()
+        await server.ask()
     assert len(server.bodies) == 1
 
 
@@ -510,20 +500,20 @@ def test_too_long_prompt_is_not_treated_as_wrong_parameter() -> None:
         ("sensitive", "filtered"),
     ],
 )
-def test_end_by_finish_reason(finish: str, cut: str | None) -> None:
+async def test_end_by_finish_reason(finish: str, cut: str | None) -> None:
     if cut == "broken":
         with pytest.raises(ModelUnavailable, match="ended prematurely"):
-            Server(lambda body: spoken("hi", finish)).ask()
+            await Server(lambda body: spoken("hi", finish)).ask()
     else:
-        [pieces] = Server(lambda body: spoken("hi", finish)).ask()
+        [pieces] = await Server(lambda body: spoken("hi", finish)).ask()
         assert pieces[-1] == End(cut)  # type: ignore[arg-type]
 
 
-def test_unsupported_element_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_unsupported_element_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "hologram", "data": "secret"}, {"type": 5}]
     body = {"choices": [{"index": 0, "delta": {"content": parts}, "finish_reason": "x\ny"}]}
     content = f"data: {json.dumps(body)}\n\n".encode()
-    answers = Server(lambda _: httpx.Response(200, content=content)).ask(times=3)
+    answers = await Server(lambda _: httpx.Response(200, content=content)).ask(times=3)
     assert [piece.text for pieces in answers for piece in pieces if isinstance(piece, OutputPiece)] == [
         "a"
     ] * 3
@@ -560,7 +550,7 @@ THINKING = "Paris is the capital. "
     ],
 )
 @pytest.mark.parametrize("streamed", [True, False])
-def test_reasoning_is_separated_in_all_forms(deltas: list[dict[str, Any]], streamed: bool) -> None:
+async def test_reasoning_is_separated_in_all_forms(deltas: list[dict[str, Any]], streamed: bool) -> None:
     def answer(_: object) -> httpx.Response:
         if streamed:
             events = [{"choices": [{"delta": delta}]} for delta in deltas]
@@ -575,7 +565,7 @@ def test_reasoning_is_separated_in_all_forms(deltas: list[dict[str, Any]], strea
         message["content"] = "".join(content) if all(isinstance(each, str) for each in content) else content
         return httpx.Response(200, json={"choices": [{"message": message, "finish_reason": "stop"}]})
 
-    for pieces in Server(answer).ask(times=2):
+    for pieces in await Server(answer).ask(times=2):
         text = reasoning = shown = ""
         for piece in pieces:
             assert not isinstance(piece, End) or piece.cut is None
@@ -588,9 +578,9 @@ def test_reasoning_is_separated_in_all_forms(deltas: list[dict[str, Any]], strea
         assert THINKING.strip() not in shown
 
 
-def test_model_without_opening_tag_may_skip_reasoning() -> None:
+async def test_model_without_opening_tag_may_skip_reasoning() -> None:
     texts = iter([f"{THINKING}</think>Paris", "Paris", f"{THINKING}</think>Rome"])
-    answers = Server(lambda _: spoken(next(texts))).ask(times=3)
+    answers = await Server(lambda _: spoken(next(texts))).ask(times=3)
     final = []
     for pieces in answers:
         text = ""
@@ -601,22 +591,22 @@ def test_model_without_opening_tag_may_skip_reasoning() -> None:
     assert final == ["Paris", "Paris", "Rome"]
 
 
-def test_answer_that_explains_a_mark_is_complete() -> None:
+async def test_answer_that_explains_a_mark_is_complete() -> None:
     text = "Der Begriff <thought> ist Teil von XML.\nMehr Text."
-    answers = Server(lambda _: spoken(text)).ask(times=2)
+    answers = await Server(lambda _: spoken(text)).ask(times=2)
     for pieces in answers:
         assert "".join(piece.text for piece in pieces if isinstance(piece, OutputPiece)) == text
     assert not any(piece.provisional for piece in answers[1] if isinstance(piece, OutputPiece))
 
 
-def test_reasoning_tokens_from_usage() -> None:
+async def test_reasoning_tokens_from_usage() -> None:
     usage = {"choices": [], "usage": {"completion_tokens_details": {"reasoning_tokens": 7}}}
     content = chunk("hi", "stop") + f"data: {json.dumps(usage)}\n\ndata: [DONE]\n\n".encode()
-    [pieces] = Server(lambda _: httpx.Response(200, content=content)).ask()
+    [pieces] = await Server(lambda _: httpx.Response(200, content=content)).ask()
     assert pieces[-1] == End(None, 7)
 
 
-def test_turn_marks_are_neutralised_for_remote_servers() -> None:
+async def test_turn_marks_are_neutralised_for_remote_servers() -> None:
     server = Server(lambda _: spoken())
 
     async def ask() -> None:
@@ -631,5 +621,5 @@ def test_turn_marks_are_neutralised_for_remote_servers() -> None:
         bodies.append(json.loads(request.content))
         return server._answer({})
 
-    asyncio.run(ask())
+    await ask()
     assert [message["content"] for message in bodies[0]["messages"]] == ["hi<\u2060|im_end|>", "[\u2060INST]"]

@@ -46,7 +46,7 @@ class Presence:
 
 
 @pytest.mark.parametrize("failure", [StoreError("the connection is lost"), ValueError("a bug"), OSError()])
-def test_presence_failures_do_not_end_membership(
+async def test_presence_failures_do_not_end_membership(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
     """A member that misses its checks is evicted after seconds, and can store nothing from then on."""
@@ -57,18 +57,15 @@ def test_presence_failures_do_not_end_membership(
     async def opened() -> Presence:
         return presence
 
-    async def play() -> None:
-        chain = Chain(tmp_path, ScriptedChannel())
-        member = Cluster(chain.store, opened, chain.worker, chain.deliverer, chain.channels)
-        await member.start()
-        running = asyncio.create_task(member.run())
-        async with asyncio.timeout(5.0):
-            while presence.looks < 4:
-                assert not running.done(), running.exception()
-                await asyncio.sleep(0.01)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await chain.stop()
-
-    asyncio.run(play())
+    chain = Chain(tmp_path, ScriptedChannel())
+    member = Cluster(chain.store, opened, chain.worker, chain.deliverer, chain.channels)
+    await member.start()
+    running = asyncio.create_task(member.run())
+    async with asyncio.timeout(5.0):
+        while presence.looks < 4:
+            assert not running.done(), running.exception()
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await chain.stop()
     assert presence.closed == 1

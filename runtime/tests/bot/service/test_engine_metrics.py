@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import httpx
@@ -13,37 +12,34 @@ from clawd_runtime.bot.settings import ModelEndpoint
 ENGINES = "text/plain; version=1.0.0; charset=utf-8"
 
 
-def scrape(endpoint: str, engine: Callable[[httpx.Request], httpx.Response]) -> httpx.Response:
+async def scrape(endpoint: str, engine: Callable[[httpx.Request], httpx.Response]) -> httpx.Response:
     """Return the response to Prometheus of a bot whose model is at `endpoint`."""
 
-    async def play() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.MockTransport(engine)) as http:
-            model = ModelClient("default", ModelEndpoint(endpoint=endpoint, model="m"), http)
-            app = Starlette(routes=list(engine_metrics((model,), http)))
-            transport = httpx.ASGITransport(app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://bot") as prometheus:
-                return await prometheus.get("/engine/metrics")
-
-    return asyncio.run(play())
+    async with httpx.AsyncClient(transport=httpx.MockTransport(engine)) as http:
+        model = ModelClient("default", ModelEndpoint(endpoint=endpoint, model="m"), http)
+        app = Starlette(routes=list(engine_metrics((model,), http)))
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://bot") as prometheus:
+            return await prometheus.get("/engine/metrics")
 
 
-def test_engine_metrics_are_forwarded() -> None:
+async def test_engine_metrics_are_forwarded() -> None:
     def engine(request: httpx.Request) -> httpx.Response:
         assert request.url == "http://model-default.socket/metrics"
         return httpx.Response(200, text="a 1\n", headers={"content-type": ENGINES})
 
-    passed = scrape("unix:/run/engine.sock", engine)
+    passed = await scrape("unix:/run/engine.sock", engine)
     assert (passed.status_code, passed.text) == (200, "a 1\n")
     assert passed.headers["content-type"] == ENGINES
 
 
-def test_scrape_fails_when_engine_is_down() -> None:
+async def test_scrape_fails_when_engine_is_down() -> None:
     def engine(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("no socket")
 
-    assert scrape("unix:/run/engine.sock", engine).status_code == 502
-    assert scrape("unix:/run/engine.sock", lambda _: httpx.Response(500)).status_code == 502
+    assert (await scrape("unix:/run/engine.sock", engine)).status_code == 502
+    assert (await scrape("unix:/run/engine.sock", lambda _: httpx.Response(500))).status_code == 502
 
 
-def test_remote_model_has_no_metrics_route() -> None:
-    assert scrape("https://models.example.com/v1", lambda _: httpx.Response(200)).status_code == 404
+async def test_remote_model_has_no_metrics_route() -> None:
+    assert (await scrape("https://models.example.com/v1", lambda _: httpx.Response(200))).status_code == 404

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -42,29 +41,26 @@ class Broken(Store):
 NUMBERS = itertools.count(1)
 
 
-def call(store: Store, *requests: tuple[str, str, object], alive: bool = True) -> list[httpx.Response]:
+async def call(store: Store, *requests: tuple[str, str, object], alive: bool = True) -> list[httpx.Response]:
     async def model_alive() -> bool:
         return alive
 
-    async def play() -> list[httpx.Response]:
-        await store.join(next(NUMBERS), ())
-        readiness = Readiness(store.heartbeat, [model_alive])
-        app = application([Route("/echo", _echo, methods=["POST"])], store, Metrics(), readiness)
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://bot") as client:
-            return [await client.request(method, path, content=body) for method, path, body in requests]  # type: ignore[arg-type]
-
-    return asyncio.run(play())
+    await store.join(next(NUMBERS), ())
+    readiness = Readiness(store.heartbeat, [model_alive])
+    app = application([Route("/echo", _echo, methods=["POST"])], store, Metrics(), readiness)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://bot") as client:
+        return [await client.request(method, path, content=body) for method, path, body in requests]  # type: ignore[arg-type]
 
 
-def test_health_and_readiness_endpoints(database: OpenDatabase) -> None:
+async def test_health_and_readiness_endpoints(database: OpenDatabase) -> None:
     asked = (("GET", "/healthz", None), ("GET", "/readyz", None))
-    healthy, ready = call(Store(database), *asked)
+    healthy, ready = await call(Store(database), *asked)
     assert (healthy.status_code, ready.status_code) == (200, 200)
-    healthy, unready = call(Store(database), *asked, alive=False)
+    healthy, unready = await call(Store(database), *asked, alive=False)
     assert (healthy.status_code, unready.status_code) == (200, 503)
     assert unready.json() == {"database": True, "engine": False}
-    _, unready = call(Broken(database), *asked)
+    _, unready = await call(Broken(database), *asked)
     assert unready.json() == {"database": False, "engine": True}
 
 
@@ -74,32 +70,32 @@ async def _chunks(size: int) -> AsyncIterator[bytes]:
         size -= 65_536
 
 
-def test_request_body_size_is_limited(database: OpenDatabase) -> None:
+async def test_request_body_size_is_limited(database: OpenDatabase) -> None:
     sizes = (LARGEST_BODY, LARGEST_BODY + 1)
-    announced = call(Store(database), *(("POST", "/echo", b"x" * size) for size in sizes))
+    announced = await call(Store(database), *(("POST", "/echo", b"x" * size) for size in sizes))
     assert [response.status_code for response in announced] == [200, 413]
-    streamed = call(
+    streamed = await call(
         Store(database), *(("POST", "/echo", _chunks(size)) for size in (65_536, LARGEST_BODY * 2))
     )
     assert [response.status_code for response in streamed] == [200, 413]
 
 
-def test_store_error_returns_503_with_retry_after(database: OpenDatabase) -> None:
-    [response] = call(Store(database), ("POST", "/echo", b"store"))
+async def test_store_error_returns_503_with_retry_after(database: OpenDatabase) -> None:
+    [response] = await call(Store(database), ("POST", "/echo", b"store"))
     assert response.status_code == 503
     assert response.headers["retry-after"] == "5"
 
 
-def test_unknown_paths_and_methods_are_refused(database: OpenDatabase) -> None:
-    responses = call(
+async def test_unknown_paths_and_methods_are_refused(database: OpenDatabase) -> None:
+    responses = await call(
         Store(database), ("GET", "/admin", None), ("GET", "/echo", None), ("BREW", "/echo", None)
     )
     assert [response.status_code for response in responses] == [404, 405, 405]
     assert [response.content for response in responses] == [b"", b"", b""]
 
 
-def test_metrics_are_valid_exposition(database: OpenDatabase) -> None:
-    *_, exposition = call(
+async def test_metrics_are_valid_exposition(database: OpenDatabase) -> None:
+    *_, exposition = await call(
         Store(database),
         ("POST", "/echo", b"x"),
         ("GET", "/a/made/up/path", None),

@@ -145,11 +145,11 @@ async def _asked_while_starting() -> list[str]:
     return bot.happened
 
 
-def test_unfinished_messages_are_queued_before_new_ones() -> None:
-    assert asyncio.run(_asked_while_starting()) == ["started", "asked", "stopped", "closed"]
+async def test_unfinished_messages_are_queued_before_new_ones() -> None:
+    assert await _asked_while_starting() == ["started", "asked", "stopped", "closed"]
 
 
-def test_idle_timeout_is_longer_than_nginx_keepalive(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_idle_timeout_is_longer_than_nginx_keepalive(monkeypatch: pytest.MonkeyPatch) -> None:
     configured: list[uvicorn.Config] = []
 
     class Noted(process._Server):
@@ -158,7 +158,7 @@ def test_idle_timeout_is_longer_than_nginx_keepalive(monkeypatch: pytest.MonkeyP
             super().__init__(config)
 
     monkeypatch.setattr(process, "_Server", Noted)
-    asyncio.run(_asked_while_starting())
+    await _asked_while_starting()
     assert [config.timeout_keep_alive > 60 for config in configured] == [True]
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from clawd_runtime.bot.service import readiness
 from clawd_runtime.bot.service.readiness import Probe, Readiness
-from clawd_runtime.bot.store.database import OpenDatabase, open_database
+from clawd_runtime.bot.store.database import open_database
 from clawd_runtime.bot.store.store import Store
 from clawd_runtime.errors import StoreError
 from tests.bot.postgres import PASSWORD, Server
@@ -73,36 +73,27 @@ Models = list[Callable[[], Awaitable[bool]]]
         ([hangs, hangs], False),
     ],
 )
-def test_ready_with_one_responding_model(models: Models, engine: bool) -> None:
-    async def checks() -> dict[str, bool]:
-        return await Readiness(writes, models).checks()
-
+async def test_ready_with_one_responding_model(models: Models, engine: bool) -> None:
     begun = time.monotonic()
-    assert asyncio.run(checks()) == {"database": True, "engine": engine}
+    assert (await Readiness(writes, models).checks()) == {"database": True, "engine": engine}
     assert time.monotonic() - begun < 1.0
 
 
 @pytest.mark.parametrize("store", [cannot_write, hangs_writing])
-def test_readonly_database_is_not_ready(store: Callable[[], Awaitable[None]]) -> None:
-    async def checks() -> dict[str, bool]:
-        return await Readiness(store, [works]).checks()
-
+async def test_readonly_database_is_not_ready(store: Callable[[], Awaitable[None]]) -> None:
     begun = time.monotonic()
-    assert asyncio.run(checks()) == {"database": False, "engine": True}
+    assert (await Readiness(store, [works]).checks()) == {"database": False, "engine": True}
     assert time.monotonic() - begun < 1.0
 
 
-def test_repeated_problem_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    async def play() -> None:
-        checks = Readiness(cannot_write, [works])
-        for _ in range(3):
-            await checks.checks()
-
-    asyncio.run(play())
+async def test_repeated_problem_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    checks = Readiness(cannot_write, [works])
+    for _ in range(3):
+        await checks.checks()
     assert caplog.text.count("not ready: disk full") == 1
 
 
-def test_slow_check_runs_once_and_counts_for_next_request(
+async def test_slow_check_runs_once_and_counts_for_next_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(readiness, "WITHIN_SECONDS", 0.05)
@@ -114,17 +105,14 @@ def test_slow_check_runs_once_and_counts_for_next_request(
         await asyncio.sleep(0.2)
         return True
 
-    async def play() -> list[bool]:
-        checks = Readiness(writes, [slow])
-        answers = [(await checks.checks())["engine"] for _ in range(3)]
-        await asyncio.sleep(0.2)
-        return [*answers, (await checks.checks())["engine"]]
-
-    assert asyncio.run(play()) == [False, False, False, True]
+    checks = Readiness(writes, [slow])
+    answers = [(await checks.checks())["engine"] for _ in range(3)]
+    await asyncio.sleep(0.2)
+    assert [*answers, (await checks.checks())["engine"]] == [False, False, False, True]
     assert made == 1
 
 
-def test_check_result_is_cached() -> None:
+async def test_check_result_is_cached() -> None:
     made = 0
 
     async def count() -> bool:
@@ -132,13 +120,10 @@ def test_check_result_is_cached() -> None:
         made += 1
         return made != 2
 
-    async def play() -> list[bool]:
-        probe = Probe(count, keep=0.1, keep_failure=0.0)
-        results = [await probe.ask(), await probe.ask()]
-        await asyncio.sleep(0.12)
-        return [*results, await probe.ask(), await probe.ask()]
-
-    assert asyncio.run(play()) == [True, True, False, True]
+    probe = Probe(count, keep=0.1, keep_failure=0.0)
+    results = [await probe.ask(), await probe.ask()]
+    await asyncio.sleep(0.12)
+    assert [*results, await probe.ask(), await probe.ask()] == [True, True, False, True]
 
 
 # --- real disks -----------------------------------------------------------------------------------
@@ -195,41 +180,25 @@ def test_not_ready_on_full_disk_until_space_is_freed(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("may_mount")
 @pytest.mark.parametrize("log_has_room", [False, True])
-def test_full_disk_is_detected_although_wal_has_room(tmp_path: Path, log_has_room: bool) -> None:
-    async def play(disk: Path, database: OpenDatabase) -> None:
-        store = Store(database)
-        await store.join(1, ("scripted",))
-        for number in range(40 if log_has_room else 1):
-            await store.store(message(str(number), "x" * 150_000))
-        await store.heartbeat()
-        fill(disk)
-        with pytest.raises(StoreError, match=r"are free|full|disk I/O"):
-            await store.heartbeat()
-
+async def test_full_disk_is_detected_although_wal_has_room(tmp_path: Path, log_has_room: bool) -> None:
     with small_disk(tmp_path / "disk", "24m") as disk:
         database = open_database(f"sqlite:///{disk}/bot.db")
         try:
-            asyncio.run(play(disk, database))
+            store = Store(database)
+            await store.join(1, ("scripted",))
+            for number in range(40 if log_has_room else 1):
+                await store.store(message(str(number), "x" * 150_000))
+            await store.heartbeat()
+            fill(disk)
+            with pytest.raises(StoreError, match=r"are free|full|disk I/O"):
+                await store.heartbeat()
         finally:
             database.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a user namespace has no second user for PostgreSQL")
-def test_not_ready_when_postgresql_disk_is_full() -> None:
+async def test_not_ready_when_postgresql_disk_is_full() -> None:
     """Its log has room for a small write, and the changed page already exists."""
-
-    async def play(disk: Path, database: OpenDatabase) -> None:
-        assert database.presence is not None
-        store = Store(database)
-        await store.join(await (await database.presence()).new_number(), ())
-        await store.heartbeat()
-        ballast = fill(disk)
-        for _ in range(2):
-            with pytest.raises(StoreError, match=r"No space left|connection lost"):
-                await store.heartbeat()
-        ballast.unlink()
-        await asyncio.sleep(1.1)
-        await store.heartbeat()
 
     with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder) / "disk", "120m") as disk:
         Path(folder).chmod(0o755)  # PostgreSQL runs as nobody
@@ -238,18 +207,29 @@ def test_not_ready_when_postgresql_disk_is_full() -> None:
         try:
             database = open_database(server.new_database(), PASSWORD)
             try:
-                asyncio.run(play(disk, database))
+                assert database.presence is not None
+                store = Store(database)
+                await store.join(await (await database.presence()).new_number(), ())
+                await store.heartbeat()
+                ballast = fill(disk)
+                for _ in range(2):
+                    with pytest.raises(StoreError, match=r"No space left|connection lost"):
+                        await store.heartbeat()
+                ballast.unlink()
+                await asyncio.sleep(1.1)
+                await store.heartbeat()
             finally:
                 database.close()
         finally:
             server.stop(signal.SIGQUIT)
 
 
-def test_not_ready_with_readonly_postgresql(postgres: Server) -> None:
+async def test_not_ready_with_readonly_postgresql(postgres: Server) -> None:
     """Like a standby after a failover."""
     url = postgres.new_database()
 
-    async def play(database: OpenDatabase) -> None:
+    database = open_database(url, PASSWORD)
+    try:
         assert database.presence is not None
         presence = await database.presence()
         store = Store(database)
@@ -265,9 +245,5 @@ def test_not_ready_with_readonly_postgresql(postgres: Server) -> None:
         await store.ping()
         with pytest.raises(StoreError, match="read-only"):
             await store.heartbeat()
-
-    database = open_database(url, PASSWORD)
-    try:
-        asyncio.run(play(database))
     finally:
         database.close()

@@ -24,15 +24,12 @@ class Running:
     def client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://engine")
 
-    def call(self, method: str, path: str, **request) -> httpx.Response:
-        async def go() -> httpx.Response:
-            async with self.client() as client:
-                return await client.request(method, path, **request)
+    async def call(self, method: str, path: str, **request) -> httpx.Response:
+        async with self.client() as client:
+            return await client.request(method, path, **request)
 
-        return asyncio.run(go())
-
-    def chat(self, **changes) -> httpx.Response:
-        return self.call("POST", "/v1/chat/completions", json=HELLO | changes)
+    async def chat(self, **changes) -> httpx.Response:
+        return await self.call("POST", "/v1/chat/completions", json=HELLO | changes)
 
 
 @pytest.fixture
@@ -55,8 +52,8 @@ def events(response: httpx.Response) -> list:
     return [line[6:] if line[6:] == "[DONE]" else json.loads(line[6:]) for line in lines]
 
 
-def test_unstreamed_completion(running, answer_of):
-    response = running.chat()
+async def test_unstreamed_completion(running, answer_of):
+    response = await running.chat()
     assert response.status_code == 200
     body = response.json()
     text = expected(answer_of)
@@ -70,8 +67,8 @@ def test_unstreamed_completion(running, answer_of):
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
 
 
-def test_streamed_answer_is_the_same(running, answer_of):
-    response = running.chat(stream=True)
+async def test_streamed_answer_is_the_same(running, answer_of):
+    response = await running.chat(stream=True)
     assert response.headers["content-type"].startswith("text/event-stream")
     *chunks, done = events(response)
     assert done == "[DONE]"
@@ -84,8 +81,8 @@ def test_streamed_answer_is_the_same(running, answer_of):
     assert all("usage" not in chunk for chunk in chunks)
 
 
-def test_stream_ends_with_usage_if_requested(running):
-    *chunks, last, _ = events(running.chat(stream=True, stream_options={"include_usage": True}))
+async def test_stream_ends_with_usage_if_requested(running):
+    *chunks, last, _ = events(await running.chat(stream=True, stream_options={"include_usage": True}))
     assert all(chunk["usage"] is None for chunk in chunks)
     assert last["choices"] == []
     assert last["usage"]["prompt_tokens"] == len(PROMPT)
@@ -108,8 +105,8 @@ def test_stream_ends_with_usage_if_requested(running):
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_invalid_requests_get_error_responses(running, change, status, code, param, stream):
-    response = running.chat(**change, stream=stream)
+async def test_invalid_requests_get_error_responses(running, change, status, code, param, stream):
+    response = await running.chat(**change, stream=stream)
     assert response.status_code == status
     error = response.json()["error"]
     assert error["type"] == "invalid_request_error"
@@ -118,21 +115,21 @@ def test_invalid_requests_get_error_responses(running, change, status, code, par
     assert error["message"]
 
 
-def test_invalid_json_gets_400(running):
-    response = running.call("POST", "/v1/chat/completions", content=b"{")
+async def test_invalid_json_gets_400(running):
+    response = await running.call("POST", "/v1/chat/completions", content=b"{")
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_too_large_body_is_refused(running):
-    response = running.chat(messages=[{"role": "user", "content": "x" * 9_000_000}])
+async def test_too_large_body_is_refused(running):
+    response = await running.chat(messages=[{"role": "user", "content": "x" * 9_000_000}])
     assert response.status_code == 413
 
 
-def test_null_and_client_fields_have_no_effect(running):
-    plain = running.chat(temperature=0).json()["choices"]
+async def test_null_and_client_fields_have_no_effect(running):
+    plain = (await running.chat(temperature=0)).json()["choices"]
     changes = {"top_p": None, "stop": None, "n": None, "tools": None, "user": "u", "store": False}
-    assert running.chat(temperature=0, **changes).json()["choices"] == plain
+    assert (await running.chat(temperature=0, **changes)).json()["choices"] == plain
 
 
 @pytest.mark.parametrize(
@@ -148,17 +145,17 @@ def test_null_and_client_fields_have_no_effect(running):
         ("multipart/form-data; boundary=x", 415),
     ],
 )
-def test_only_json_content_type_is_accepted(running, declared, status):
+async def test_only_json_content_type_is_accepted(running, declared, status):
     headers = {} if declared is None else {"Content-Type": declared}
-    response = running.call("POST", "/v1/chat/completions", content=json.dumps(HELLO), headers=headers)
+    response = await running.call("POST", "/v1/chat/completions", content=json.dumps(HELLO), headers=headers)
     assert response.status_code == status
     if status != 200:
         assert response.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_compressed_body_is_refused(running):
+async def test_compressed_body_is_refused(running):
     headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
-    response = running.call("POST", "/v1/chat/completions", content=b"\x1f\x8b", headers=headers)
+    response = await running.call("POST", "/v1/chat/completions", content=b"\x1f\x8b", headers=headers)
     assert response.status_code == 415
 
 
@@ -179,9 +176,9 @@ def saying(running):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_reasoning_is_separate_from_content(running, saying, stream):
+async def test_reasoning_is_separate_from_content(running, saying, stream):
     saying(THOUGHTS)
-    response = running.chat(
+    response = await running.chat(
         stream=stream, stream_options={"include_usage": True} if stream else None, max_tokens=90
     )
     if stream:
@@ -203,9 +200,9 @@ def test_reasoning_is_separate_from_content(running, saying, stream):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_answer_cut_while_reasoning_has_no_content(running, saying, stream):
+async def test_answer_cut_while_reasoning_has_no_content(running, saying, stream):
     saying(THOUGHTS)
-    response = running.chat(stream=stream, max_tokens=14)
+    response = await running.chat(stream=stream, max_tokens=14)
     if stream:
         choices = [chunk["choices"][0] for chunk in events(response)[:-1]]
         content = "".join(choice["delta"].get("content", "") for choice in choices)
@@ -217,54 +214,55 @@ def test_answer_cut_while_reasoning_has_no_content(running, saying, stream):
         assert response.json()["usage"]["completion_tokens_details"]["reasoning_tokens"] == 8
 
 
-def test_closing_mark_alone_marks_preceding_text_as_reasoning(running, saying):
+async def test_closing_mark_alone_marks_preceding_text_as_reasoning(running, saying):
     """Only without streaming: a stream cannot withdraw text, and sends the mark."""
     saying("I think.</think>Paris")
-    message = running.chat(max_tokens=90).json()["choices"][0]["message"]
+    message = (await running.chat(max_tokens=90)).json()["choices"][0]["message"]
     assert (message["reasoning_content"], message["content"]) == ("I think.", "Paris")
-    deltas = [chunk["choices"][0]["delta"] for chunk in events(running.chat(stream=True, max_tokens=90))[:-1]]
+    deltas = [
+        chunk["choices"][0]["delta"] for chunk in events(await running.chat(stream=True, max_tokens=90))[:-1]
+    ]
     text = "".join(delta.get("content", "") for delta in deltas)
     assert text == "I think.\n</think>\n\nParis"
     assert not any("reasoning_content" in delta for delta in deltas)
 
 
-def test_content_may_be_a_list_of_parts(running):
+async def test_content_may_be_a_list_of_parts(running):
     parts = [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]
-    assert running.chat(messages=[{"role": "user", "content": parts}]).json()["usage"][
+    assert (await running.chat(messages=[{"role": "user", "content": parts}])).json()["usage"][
         "prompt_tokens"
     ] == len(PROMPT)
 
 
-def test_answer_without_limit_may_fill_context(running):
-    response = running.chat(max_tokens=None)
+async def test_answer_without_limit_may_fill_context(running):
+    response = await running.chat(max_tokens=None)
     assert response.status_code == 200
-    assert running.chat(max_tokens=None, messages=[{"role": "user", "content": "x" * 600}]).status_code == 400
+    assert (
+        await running.chat(max_tokens=None, messages=[{"role": "user", "content": "x" * 600}])
+    ).status_code == 400
 
 
-def test_full_queue_returns_429_with_retry_after(running, settings):
-    async def flood() -> list[httpx.Response]:
-        running.model.before_step = lambda: time.sleep(0.05)
-        async with running.client() as client:
-            call = [client.post("/v1/chat/completions", json=HELLO) for _ in range(9)]
-            return await asyncio.gather(*call)
-
-    responses = asyncio.run(flood())
+async def test_full_queue_returns_429_with_retry_after(running, settings):
+    running.model.before_step = lambda: time.sleep(0.05)
+    async with running.client() as client:
+        call = [client.post("/v1/chat/completions", json=HELLO) for _ in range(9)]
+        responses = await asyncio.gather(*call)
     refused = [response for response in responses if response.status_code == 429]
     assert len(refused) == 9 - settings.parallel - settings.queue
     assert all(int(response.headers["retry-after"]) >= 1 for response in refused)
     assert refused[0].json()["error"]["type"] == "rate_limit_error"
 
 
-def test_failed_answer_returns_500(running):
+async def test_failed_answer_returns_500(running):
     running.model.fail_next = True
-    response = running.chat()
+    response = await running.chat()
     assert response.status_code == 500
     assert response.json()["error"]["type"] == "server_error"
 
 
-def test_failed_stream_ends_with_error_event(running):
+async def test_failed_stream_ends_with_error_event(running):
     running.model.fail_next = True
-    parts = events(running.chat(stream=True))
+    parts = events(await running.chat(stream=True))
     assert "error" in parts[-1]
     assert "[DONE]" not in parts
 
@@ -284,31 +282,28 @@ def _scope_and_body(body: dict) -> tuple[dict, bytes]:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("at_once", [False, True])
-def test_client_disconnect_frees_slot(running, stream, at_once):
+async def test_client_disconnect_frees_slot(running, stream, at_once):
     """`at_once`: the client disconnects before the first byte of the answer."""
     began = asyncio.Event()
     running.model.before_step = lambda: time.sleep(0.01)
     running.model.ends_answer = lambda token: False
     running.model.piece = lambda token: b"x"
 
-    async def go() -> None:
-        scope, body = _scope_and_body(HELLO | {"stream": stream, "max_tokens": 400})
-        messages = [{"type": "http.request", "body": body, "more_body": False}]
+    scope, body = _scope_and_body(HELLO | {"stream": stream, "max_tokens": 400})
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
 
-        async def receive() -> dict:
-            if messages:
-                return messages.pop(0)
-            if not at_once:
-                await (began.wait() if stream else asyncio.sleep(0.1))
-            return {"type": "http.disconnect"}
+    async def receive() -> dict:
+        if messages:
+            return messages.pop(0)
+        if not at_once:
+            await (began.wait() if stream else asyncio.sleep(0.1))
+        return {"type": "http.disconnect"}
 
-        async def send(message: dict) -> None:
-            if b"content" in message.get("body", b""):
-                began.set()
+    async def send(message: dict) -> None:
+        if b"content" in message.get("body", b""):
+            began.set()
 
-        await asyncio.wait_for(running.app(scope, receive, send), 10)
-
-    asyncio.run(go())
+    await asyncio.wait_for(running.app(scope, receive, send), 10)
     deadline = time.monotonic() + 2
     while running.model.drawing:
         assert time.monotonic() < deadline, "the slot is still in use"
@@ -317,7 +312,7 @@ def test_client_disconnect_frees_slot(running, stream, at_once):
 
 
 @pytest.mark.parametrize("sent", [b"", b'{"model": "fa'])
-def test_client_disconnect_while_sending_is_not_an_error(running, caplog, sent):
+async def test_client_disconnect_while_sending_is_not_an_error(running, caplog, sent):
     scope, _ = _scope_and_body(HELLO)
     messages = [{"type": "http.request", "body": sent, "more_body": True}, {"type": "http.disconnect"}]
     replies = []
@@ -328,13 +323,13 @@ def test_client_disconnect_while_sending_is_not_an_error(running, caplog, sent):
     async def send(message: dict) -> None:
         replies.append(message)
 
-    asyncio.run(running.app(scope, receive, send))
+    await running.app(scope, receive, send)
     assert replies[0]["status"] == 499
     assert not caplog.records
-    assert running.chat().status_code == 200
+    assert (await running.chat()).status_code == 200
 
 
-def test_incomplete_body_times_out(running, monkeypatch):
+async def test_incomplete_body_times_out(running, monkeypatch):
     monkeypatch.setattr("clawd_runtime.engine.http.api.BODY_SECONDS", 0.05)
     scope, _ = _scope_and_body(HELLO)
     messages = [{"type": "http.request", "body": b"{", "more_body": True}]
@@ -346,31 +341,31 @@ def test_incomplete_body_times_out(running, monkeypatch):
     async def send(message: dict) -> None:
         replies.append(message)
 
-    asyncio.run(asyncio.wait_for(running.app(scope, receive, send), 10))
+    await asyncio.wait_for(running.app(scope, receive, send), 10)
     assert replies[0]["status"] == 408
     assert json.loads(replies[1]["body"])["error"]["type"] == "invalid_request_error"
 
 
-def test_health_and_models_endpoints(running, settings):
-    assert running.call("GET", "/health").status_code == 200
-    models = running.call("GET", "/v1/models").json()
+async def test_health_and_models_endpoints(running, settings):
+    assert (await running.call("GET", "/health")).status_code == 200
+    models = (await running.call("GET", "/v1/models")).json()
     assert [model["id"] for model in models["data"]] == ["fake"]
-    assert running.call("GET", "/v1/models/fake").json() == models["data"][0]
-    missing = running.call("GET", "/v1/models/other/model")
+    assert (await running.call("GET", "/v1/models/fake")).json() == models["data"][0]
+    missing = await running.call("GET", "/v1/models/other/model")
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
 
 
-def test_requests_while_model_is_loading(settings, fake_model):
+async def test_requests_while_model_is_loading(settings, fake_model):
     engine = Engine(
         settings, on_fault=lambda fault: None, open_model=lambda _: Opened(fake_model(), "none", 1)
     )
     running = Running(engine, None)
-    health = running.call("GET", "/health")
+    health = await running.call("GET", "/health")
     assert (health.status_code, health.json()["status"]) == (503, "loading")
-    answer = running.chat()
+    answer = await running.chat()
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
-    assert running.call("GET", "/metrics").status_code == 200
+    assert (await running.call("GET", "/metrics")).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -385,17 +380,17 @@ def test_requests_while_model_is_loading(settings, fake_model):
         ("OPTIONS", "/v1/models", 405),
     ],
 )
-def test_unknown_paths_and_methods_are_refused(running, method, path, status):
-    response = running.call(method, path)
+async def test_unknown_paths_and_methods_are_refused(running, method, path, status):
+    response = await running.call(method, path)
     assert response.status_code == status
     assert response.json()["error"]["type"] == "invalid_request_error"
     assert path in response.json()["error"]["message"]
 
 
-def test_metrics_are_counted(running):
-    running.chat()
-    running.chat(n=3)
-    text = running.call("GET", "/metrics").text
+async def test_metrics_are_counted(running):
+    await running.chat()
+    await running.chat(n=3)
+    text = (await running.call("GET", "/metrics")).text
     values = {
         (sample.name, sample.labels.get("outcome")): sample.value
         for family in text_string_to_metric_families(text)
