@@ -14,20 +14,20 @@ import getpass
 import json
 import os
 import platform
-import shlex
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import gevent
 from paramiko import SSHException
 
+from deploys.ops.programs import program
+from deploys.ops.shell import assignments
 from inventory.errors import ClawdError, HostError, LockHeldError
 
 LOCK_FILE = "/var/lib/clawd/state/lock"
@@ -92,21 +92,10 @@ def acquire_script(holder: Holder, path: str = LOCK_FILE) -> str:
     It prints `held`, or `busy` and the line of the holder when another process has the lock. On a full disk
     it acquires the lock without storing the holder, so that the run can report the full disk.
     """
-    file, folder = shlex.quote(path), shlex.quote(str(PurePosixPath(path).parent))
-    return f"""set -eu
-umask 077
-mkdir -p {folder}
-exec 9>>{file}
-if flock -n 9; then
-    printf '%s\\n' {shlex.quote(holder.to_line())} >{file} || true
-    echo held
-    while [ "$(timeout {KEPT_S} head -c 1 9>&-)" ]; do :; done
-    : >{file}
-else
-    echo busy
-    cat {file}
-fi
-"""
+    return assignments(file=path, holder=holder.to_line(), seconds=KEPT_S) + _ACQUIRE
+
+
+_ACQUIRE = program("provision/connection/scripts/lock.sh")
 
 
 class Connections(Protocol):

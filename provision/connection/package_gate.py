@@ -15,17 +15,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
+from deploys.ops.programs import program
 from inventory.model import Inventory
 
 PORTS = {"http": 80, "https": 443}
-SOURCES = r"""
-apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | sort -u | while read -r uri; do
-    echo "$uri"
-    case $uri in
-        mirror+file:*) sed -n 's/^[[:space:]]*\([a-z+]*:[^[:space:]]*\).*/\1/p' "${uri#mirror+file:}" ;;
-    esac
-done
-"""
+SOURCES = program("provision/connection/scripts/sources.sh")
 """A shell script that prints the URLs of a host's package sources; mirror lists are expanded."""
 _ASKED_AGAIN_S = 2.0
 _OWN_NETWORKS = tuple(

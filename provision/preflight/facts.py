@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from deploys.nvidia.gpus import GPUS
+from deploys.ops.programs import program
+from deploys.ops.shell import assignments
 from inventory.errors import HostError
 from provision.connection.session import CommandResult
 
@@ -123,80 +124,10 @@ class HostFacts:
 def probe(paths: Iterable[str], *, ask_mirrors: bool = True, more: str = "") -> str:
     """Return the script that prints a host's facts and the space at `paths`, and runs `more`."""
     wanted = " ".join(shlex.quote(path) for path in sorted({"/", *paths}))
-    asked = _MIRRORS.replace("MOST", str(MOST_MIRRORS)).replace("SECONDS", str(CONNECT_S))
-    return f"paths={shlex.quote(wanted)}\n{GPUS}{_PROBE}{more}{asked if ask_mirrors else ''}\nexit 0\n"
+    asked = assignments(most=MOST_MIRRORS, seconds=CONNECT_S) + _MIRRORS
+    return f"{assignments(paths=wanted)}{_PROBE}{more}\n{asked if ask_mirrors else ''}exit 0\n"
 
 
-# Components of an earlier version without a record are recognised by their files.
-_PROBE = r"""
-set -u
-export LC_ALL=C
-. /etc/os-release
-echo "id=$ID"; echo "version=${VERSION_ID:-}"; echo "architecture=$(uname -m)"
-echo "uid=$(id -u)"; echo "cores=$(nproc)"
-echo "memory_kb=$(awk '/^MemTotal:/ {print $2}' /proc/meminfo)"
-echo "epoch=$(date +%s)"; echo "init=$(cat /proc/1/comm)"
-components=$(cat /var/lib/clawd/state/components 2>/dev/null | tr '\n' ' ')
-[ ! -d /opt/clawd/releases ] || components="$components runtime base"
-[ ! -e /etc/systemd/system/nginx.service.d/clawd.conf ] || components="$components nginx"
-echo "components=$components"
-echo "refused=$(cat /var/lib/clawd/state/sysctl.refused 2>/dev/null | tr '\n' ' ')"
-for path in $paths; do
-    folder=$path; while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
-    used=0; [ "$path" = / ] || used=$(timeout 10 du -sxm "$path" 2>/dev/null | cut -f1)
-    df -Pm "$folder" 2>/dev/null | awk -v path="$path" -v used="$used" -v OFS='|' '
-        NR == 2 {print "fs=" path, $1, $2, $4, used}'
-done
-# Names of containers: by id, or by a published port.
-container() { timeout 5 docker inspect --format '{{.Name}}' "$1" 2>/dev/null | tr -d /; }
-publisher() { timeout 5 docker ps --filter "publish=$1" --format '{{.Names}}' 2>/dev/null | head -n 1; }
-! command -v ss >/dev/null || ss -Hltnp 2>/dev/null | while read -r _ _ _ local _ process; do
-    program=${process#*\"}; program=${program%%\"*}
-    pid=${process#*pid=}; pid=${pid%%,*}
-    # A container's group is named docker/<id> or docker-<id>.scope.
-    unit=$(grep -oE '[^/]*\.service$|docker[-/][0-9a-f]{12}' "/proc/$pid/cgroup" 2>/dev/null | head -n 1)
-    case $program:$unit in
-        docker-proxy:*) unit="docker/$(publisher "${local##*:}")" ;;
-        *:docker[-/]*) unit="docker/$(container "${unit#docker?}")" ;;
-    esac
-    echo "listens=${local##*:}|$program|$unit"
-done
-echo "gpus=$(gpus "" | wc -l)"
-! command -v nvidia-smi >/dev/null ||
-    nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null | sed 's/^/gpu_mb=/'
-# As deploys.disk.devices has it: neither memory, network nor medium that can be taken out, nor too small.
-echo "data_disk_mb=$(lsblk -bnro NAME,TYPE,SIZE,RM,MOUNTPOINT,PKNAME 2>/dev/null | awk '
-    $2 != "disk" {used[$NF] = 1; next}
-    $1 !~ /^(zram|ram|nbd|fd|loop|sr)[0-9]/ && $3 >= 335544320 && $4 == 0 {size[$1] = $3}
-    NF > 4 {used[$1] = 1}
-    END {
-        for (name in size) if (!used[name]) {n++; found = size[name]}
-        print n == 1 ? int(found / 1048576) : 0
-    }')"
-"""
+_PROBE = program("provision/preflight/scripts/facts.sh")
 
-# A proxy that a script chooses is not checked. `file:` and `cdrom:` need no network.
-_MIRRORS = r"""
-if command -v apt-get >/dev/null && ! apt-config dump 2>/dev/null | grep -qi 'Proxy-Auto-Detect "..*"'; then
-    apt-get update --print-uris 2>/dev/null | sed -n "s|^'\(https*://[^/]*\)/.*|\1|p" |
-    sort -u | head -n MOST | {
-    while read -r site; do
-        scheme=${site%%:*}; proxy=
-        eval "$(apt-config shell proxy "Acquire::$scheme::Proxy" 2>/dev/null)"
-        if [ -n "$proxy" ] && [ "$proxy" != DIRECT ]; then site=$proxy; scheme=${site%%:*}; fi
-        address=${site#*://}; address=${address%%/*}; address=${address##*@}
-        port=${address##*:}
-        case $port in
-            "$address"|""|*[!0-9]*) host=$address; port=80; [ "$scheme" = http ] || port=443 ;;
-            *) host=${address%:*} ;;
-        esac
-        host=${host#[}; host=${host%]}
-        (
-            if timeout SECONDS bash -c ': < "/dev/tcp/$0/$1"' "$host" "$port" 2>/dev/null; then answer=yes
-            else answer=no; fi
-            echo "mirror=$host:$port|$answer"
-        ) &
-    done | sort -u
-    wait; }
-fi
-"""
+_MIRRORS = program("provision/preflight/scripts/mirrors.sh")

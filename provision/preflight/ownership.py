@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from deploys.ops.programs import program
 from deploys.tls.authority import known_authorities
 from deploys.tls.certificate import public_key_sha256
 from inventory import state
@@ -61,17 +62,7 @@ def _fields(text: str) -> dict[str, str]:
     )
 
 
-# ca.pem is next to each certificate that the project's authority signed.
-_PROBE = r"""
-[ ! -f "$record" ] || echo "project=$(tr -d '\n' < "$record")"
-[ ! -s "$journal" ] || echo "journal=$(tail -n 1 "$journal")"
-for file in /etc/clawd/authority.pem /etc/clawd/*/ca.pem; do
-    [ -f "$file" ] && key=$(openssl x509 -noout -pubkey -in "$file" 2>/dev/null) || continue
-    digest=$(printf '%s\n' "$key" | openssl pkey -pubin -outform DER | sha256sum)
-    echo "authority=${digest%% *}"
-done
-true
-"""
+_PROBE = program("provision/preflight/scripts/ownership.sh")
 
 
 def read(session: Session, host: str) -> Belonging:

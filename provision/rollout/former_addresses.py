@@ -15,6 +15,8 @@ from dataclasses import replace
 
 from deploys.component import Opening
 from deploys.firewall.settings import FirewallSettings
+from deploys.ops.programs import program
+from deploys.ops.shell import assignments
 from deploys.registry import COMPONENTS
 from deploys.runtime.settings import FormerSettings, RuntimeSettings, internal_at, internal_listener
 from deploys.topology.bots import fronts_of
@@ -33,21 +35,8 @@ Former = Mapping[str, tuple[FormerSettings, ...]]
 MARK = "# Written by clawd-provision"
 STARTED = "--- as nginx last started"
 
-# Prints the configuration on the disk and, below the line `STARTED`, the one that nginx last started with: a
-# run may have been interrupted between the two. Files without `MARK` are not ours, nor are servers in them.
-ASK_FRONT = rf"""
-files='etc/nginx/nginx.conf etc/nginx/clawd/upstreams.conf'
-ours() {{
-    case $1 in *'{MARK}'*) printf '%s\n' "$1" ;; esac
-}}
-cd /
-systemctl is-active --quiet nginx || exit 0
-for file in $files; do ours "$(cat "$file" 2>/dev/null)"; done
-echo '{STARTED}'
-kept=var/lib/clawd/state/nginx.service.good/files.tar
-[ -f "$kept" ] || exit 0
-for file in $files; do ours "$(tar -xOf "$kept" "$file" 2>/dev/null)"; done
-"""
+_ASK_FRONT = program("provision/rollout/scripts/ask_front.sh")
+ASK_FRONT = assignments(mark=MARK, started=STARTED) + _ASK_FRONT
 ASK_BOT = "cat /etc/clawd/bot.json 2>/dev/null || true"
 
 _POOL = re.compile(r"^\s*upstream\s+(?:webhooks|console)\s*\{(.*?)^\s*\}", re.MULTILINE | re.DOTALL)

@@ -24,6 +24,8 @@ import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from deploys.ops.programs import program
+from deploys.ops.shell import assignments
 from deploys.tls.certificate import OTHER_AUTHORITY
 from deploys.topology.bots import bots_behind, drained_at, fronts_of, known_upstreams, upstream
 from inventory.errors import HostError
@@ -306,32 +308,19 @@ def _with_problems(result: HostResult, problems: Sequence[str]) -> HostResult:
     return replace(result, message="\n".join(filter(None, (result.message, *problems))))
 
 
-# Sets `all` to the upstreams of nginx, and `name` to the bot's name there; exits when it has none.
-_FIND = """
-[ -x {program} ] || exit 0
-all=$({program} status) || exit
-for name in {names} ""; do
-    [ -n "$name" ] || exit 0
-    if printf '%s\\n' "$all" | cut -d ' ' -f 1 | grep -qxF -e "$name"; then break; fi
-done
-"""
+_FIND = program("provision/rollout/scripts/find.sh")
+_DRAIN = program("provision/rollout/scripts/drain.sh")
+_RESTORE = program("provision/rollout/scripts/restore.sh")
 
 
 def _drain(names: Sequence[str], seconds: int) -> str:
-    """Return the script that drains a bot at a front.
-
-    A front without another bot is left unchanged, because it has no other destination.
-    """
-    script = (
-        _FIND
-        + '[ "$(printf \'%s\\n\' "$all" | wc -l)" -gt 1 ] || exit 0\n{program} drain "$name" {seconds}\n'
-    )
-    return script.format(program=UPSTREAM, names=shlex.join(names), seconds=seconds)
+    """Return the script that drains a bot at a front."""
+    return assignments(upstream=UPSTREAM, names=" ".join(names), seconds=seconds) + _DRAIN
 
 
 def _restore(names: Sequence[str]) -> str:
     """Return the script that restores a bot at a front."""
-    return (_FIND + '{program} restore "$name"\n').format(program=UPSTREAM, names=shlex.join(names))
+    return assignments(upstream=UPSTREAM, names=" ".join(names)) + _RESTORE
 
 
 class Drain:

@@ -18,7 +18,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Literal, Self
 
+from deploys.ops.programs import program
 from deploys.ops.removal import VERIFIED
+from deploys.ops.shell import assignments
 from inventory.errors import HostError
 from provision.connection.session import Session
 from provision.plan import HostPlan, Unverified
@@ -89,20 +91,12 @@ def writing(records: Mapping[str, Record], *, of_run: str = "") -> str:
     With `of_run`, it writes only those whose current record is from that run. It fails when one cannot be
     written.
     """
-    words = " ".join(
-        shlex.quote(word) for name, record in sorted(records.items()) for word in (name, record.to_line())
-    )
-    return f"""[ -d {FOLDER.rpartition("/")[0]} ] || exit 0
-umask 077
-mkdir -p {FOLDER} && cd {FOLDER} || exit 1
-set -- {words}
-while [ $# -gt 0 ]; do
-    if [ -z {shlex.quote(of_run)} ] || grep -qsF {shlex.quote(json.dumps(of_run))} "$1"; then
-        printf '%s\\n' "$2" > ".$1.new" && sync ".$1.new" && mv ".$1.new" "$1" || exit 1
-    fi
-    shift 2
-done
-"""
+    words = (word for name, record in sorted(records.items()) for word in (name, record.to_line()))
+    run = json.dumps(of_run) if of_run else ""
+    return f"set -- {shlex.join(words)}\n{assignments(folder=FOLDER, run=run)}{_WRITE}"
+
+
+_WRITE = program("provision/verification/scripts/write_results.sh")
 
 
 def read(session: Session, host: str) -> dict[str, Record]:

@@ -253,7 +253,7 @@ def test_changes_upstreams_detects_changed_bot_addresses(diff: tuple[str, ...], 
 def test_bot_is_drained_at_its_former_port_too() -> None:
     session = Fronts(lambda _: (True, ""))
     Drain(session, inventory(CLUSTER), "bot2", (9444,)).begin()  # type: ignore[arg-type]
-    assert "for name in 10.0.0.3:8444 10.0.0.3:8080 10.0.0.3:9444" in session.asked[0][1]
+    assert "names='10.0.0.3:8444 10.0.0.3:8080 10.0.0.3:9444'" in session.asked[0][1]
 
 
 def test_fronts_are_those_with_another_bot_to_forward_to() -> None:
@@ -401,7 +401,7 @@ def test_drain_uses_the_address_known_to_the_front() -> None:
     assert drain.end() == ()
     assert [host for host, _ in session.asked] == ["lb", "lb"]
     for _, script in session.asked:
-        assert "for name in 10.0.0.3:8444 10.0.0.3:8080" in script
+        assert "names='10.0.0.3:8444 10.0.0.3:8080'" in script
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,4 @@
+# shellcheck shell=sh
+
+. provision/rollout/scripts/find.sh
+"$upstream" restore "$name"
