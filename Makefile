@@ -23,9 +23,15 @@ LIBRARIES := dpkg-dev e2fsprogs fdisk gpg gpg-agent xfsprogs \
 # Debian's npm needs nodejs; other distributions of Node.js include npm.
 NODE := $(if $(shell command -v npm),,nodejs npm)
 MODEL := .sandbox/models/smollm2-135m-q8_0.gguf
-# gevent patches the whole process, so code on gevent and code on asyncio are tested in separate processes.
-COOPERATIVE := tests/provision tests/deploys tests/docs
-PLAIN := tests --ignore=tests/provision --ignore=tests/deploys --ignore=tests/docs
+# Tests run in several processes, each with the paths of its name. gevent patches a whole process: code on gevent
+# (deploys, provision) and code on asyncio are never tested in the same one.
+deploys := tests/deploys tests/docs
+provision := tests/provision
+program := tests --ignore=tests/provision --ignore=tests/deploys --ignore=tests/docs
+runtime := runtime/tests
+UNITS := deploys runtime provision program
+ON_HOSTS := $(addprefix hosts-of-,deploys program provision)
+JOBS ?= $(shell expr $$(nproc) + 1)
 # For make up: number of hosts, and their release (one for all, or one for each).
 HOSTS ?= 1
 RELEASE ?=
@@ -45,8 +51,8 @@ export CLAWD_TEST_SSHD ?= $(CURDIR)/$(VENV)/tools/usr/sbin/sshd
 export CLAWD_CACHE ?= $(HOME)/.cache/clawd-provision
 export CLAWD_TEST_MODEL ?= $(CURDIR)/$(MODEL)
 
-.PHONY: help up down test test-runtime test-cooperative test-plain test-quick test-hosts campaign lint types \
-    packages lock clean docs reference
+.PHONY: help up down test test-quick test-hosts campaign lint types packages lock clean docs reference
+.PHONY: $(addprefix test-,$(UNITS) $(ON_HOSTS)) $(addprefix quick-,$(UNITS))
 .DEFAULT_GOAL := help
 
 help:                 ## list these targets
@@ -64,7 +70,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml | packages
 scratch:
 	@mkdir -p $(BUILD) $(PYTEST_DEBUG_TEMPROOT)
 
-packages test-cooperative test-runtime test-plain: scratch
+packages: scratch
 
 packages:             ## install the Debian packages that the sandbox and the build need
 	@missing=$$(dpkg-query -W -f='$${Package} $${db:Status-Status}\n' $(PACKAGES) 2>&1 | grep -v ' installed$$' || true); \
@@ -84,7 +90,7 @@ $(VENV)/tools: Makefile | $(VENV)/.installed
 	@rm -rf $@.new/packages $@ && mv $@.new $@
 
 # Third-party clients at the versions of tests/node/package-lock.json; their install scripts do not run.
-$(VENV)/node: tests/node/package-lock.json Makefile | $(VENV)/.installed
+$(VENV)/node: tests/node/package-lock.json Makefile | $(VENV)/.installed $(VENV)/tools
 	@$(MAKE) --no-print-directory packages PACKAGES="$(PACKAGES) $(NODE)"
 	@rm -rf $@.new && mkdir -p $@.new && cp tests/node/package.json tests/node/package-lock.json tests/node/.npmrc $@.new/
 	@cd $@.new && npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
@@ -124,32 +130,36 @@ else
 	@$(if $(CLAWD_CACHE),$(SUDO) rm -rf $(addprefix $(CLAWD_CACHE)/,$(CACHED)); rmdir $(CLAWD_CACHE) 2>/dev/null || true)
 endif
 
-# Two parts in parallel, because tests on hosts mostly wait. Each line of output begins with the name of its part.
-test: packages $(VENV)/.engine $(VENV)/tools $(VENV)/node $(MODEL) lint types   ## run every test except the campaigns
-	@$(MAKE) --no-print-directory --keep-going -j2 test-cooperative test-runtime test-plain
+# What needs the engine or hosts starts when the engine is built; until then run lint, types and unit tests.
+# Hosts mostly wait, so that more parts run at once than there are processors.
+test: packages                ## run every test except the campaigns
+	@$(MAKE) --no-print-directory --keep-going -j$(JOBS) $(addprefix test-,$(ON_HOSTS)) lint types $(addprefix test-,$(UNITS))
 
-test-cooperative:
-	@$(SUDO) $(BIN)/pytest -q -m "not campaign" $(COOPERATIVE) 2>&1 | sed -u 's/^/deploys: /'
+test-quick: $(VENV)/tools $(VENV)/node   ## run the tests that need neither a host nor the engine (minutes)
+	@$(MAKE) --no-print-directory --keep-going -j$(JOBS) $(addprefix quick-,$(UNITS))
 
-test-runtime:
-	@$(BIN)/pytest -q -m "not campaign" runtime/tests 2>&1 | sed -u 's/^/runtime: /'
+test-hosts:                   ## run the tests on throwaway hosts
+	@$(MAKE) --no-print-directory --keep-going -j$(JOBS) $(addprefix test-,$(ON_HOSTS))
 
-test-plain:
-	@$(SUDO) $(BIN)/pytest -q -m "not campaign" $(PLAIN) 2>&1 | sed -u 's/^/whole:   /'
+$(addprefix test-,$(ON_HOSTS)): test-hosts-of-%: packages $(VENV)/.engine $(VENV)/tools $(VENV)/node $(MODEL) | scratch
+	@$(SUDO) $(BIN)/pytest -q -m "host and not campaign" $($*) 2>&1 | sed -u 's/^/hosts of $*: /'
 
-test-quick: $(VENV)/.installed $(VENV)/tools $(VENV)/node   ## run the tests that need neither a host nor a model
-	@$(BIN)/pytest -q -m "not host and not model and not campaign" runtime/tests
-	@$(BIN)/pytest -q -m "not host and not model and not campaign" $(COOPERATIVE)
-	@$(BIN)/pytest -q -m "not host and not model and not campaign" $(PLAIN)
+test-deploys test-provision: test-%: $(VENV)/tools $(VENV)/node | scratch
+	@$(SUDO) $(BIN)/pytest -q -m "not host and not campaign" $($*) 2>&1 | sed -u 's/^/$*: /'
 
-test-hosts: packages $(VENV)/.engine $(VENV)/tools $(MODEL)   ## run the tests on real hosts
-	@$(SUDO) $(BIN)/pytest -q -m "host and not campaign" $(COOPERATIVE)
-	@$(SUDO) $(BIN)/pytest -q -m "host and not campaign" $(PLAIN)
+test-program: $(VENV)/.engine $(VENV)/tools $(VENV)/node $(MODEL) | scratch
+	@$(SUDO) $(BIN)/pytest -q -m "not host and not campaign" $(program) 2>&1 | sed -u 's/^/program: /'
+
+test-runtime: $(VENV)/.engine $(VENV)/tools $(VENV)/node $(MODEL) | scratch
+	@$(BIN)/pytest -q -m "not campaign" $(runtime) 2>&1 | sed -u 's/^/runtime: /'
+
+$(addprefix quick-,$(UNITS)): quick-%: | scratch
+	@$(BIN)/pytest -q -m "not host and not model and not slow and not campaign" $($*) 2>&1 | sed -u 's/^/$*: /'
 
 campaign: packages $(VENV)/.engine $(VENV)/tools $(VENV)/node $(MODEL)   ## run long tests: clusters under load, kills, every component on hosts
 	@$(BIN)/pytest -q -m campaign runtime/tests
-	@$(SUDO) $(BIN)/pytest -q -m campaign $(COOPERATIVE)
-	@$(SUDO) $(BIN)/pytest -q -m campaign $(PLAIN)
+	@$(SUDO) $(BIN)/pytest -q -m campaign $(deploys) $(provision)
+	@$(SUDO) $(BIN)/pytest -q -m campaign $(program)
 
 # Shell programs, and what templates of such render to.
 lint: $(VENV)/.installed   ## run ruff and shellcheck

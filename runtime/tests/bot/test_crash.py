@@ -19,6 +19,8 @@ from tests.standins.feishu.state import Credentials
 from tests.standins.serve import serving
 from tests.standins.telegram.app import TelegramStandin
 
+pytestmark = pytest.mark.slow
+
 KILLS = 8
 TOKEN = "1000:abcdefghijklmnopqrstuvwxyz"
 APP = Credentials()

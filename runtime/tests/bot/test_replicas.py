@@ -35,6 +35,8 @@ from tests.standins.feishu.app import FeishuStandin
 from tests.standins.serve import serving
 from tests.standins.telegram.app import TelegramStandin
 
+pytestmark = pytest.mark.slow
+
 JWT_SECRET = "console-secret-0123456789abcdef-0123456789"
 CREDENTIALS = {
     "telegram-token": TOKEN,
