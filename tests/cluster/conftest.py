@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.world import Cluster, layout_for_cluster
+from tests.cluster.deployment import Cluster, layout_for_cluster
 from tests.deployment import ROOT
 from tests.marks import mark_below
 from tests.platforms import MODEL_PORT, feishu_at, telegram_at

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from tests.cluster.world import Cluster, People
+from tests.cluster.deployment import Cluster, People
 from tests.standins.control import Control
 
 REQUESTS = 10_000

@@ -12,7 +12,7 @@ import pytest
 
 from provision import sandbox
 from tests.e2e import watcher
-from tests.e2e.world import World, layout_for_tests
+from tests.e2e.deployment import World, layout_for_tests
 from tests.marks import mark_below
 from tests.platforms import feishu_at, telegram_at
 from tests.standins.control import Control

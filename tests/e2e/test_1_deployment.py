@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.e2e.world import World
+from tests.e2e.deployment import World
 
 
 def test_ctrl_c_stops_up_after_the_operation_and_reports_the_interruption(deployed: World) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.world import World
+from tests.e2e.deployment import World
 from tests.standins.control import Control
 
 QUESTION = "What is the capital of France?"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.e2e.world import World
+from tests.e2e.deployment import World
 
 
 @dataclass(frozen=True)

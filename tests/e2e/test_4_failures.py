@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 
-from tests.e2e.world import World
+from tests.e2e.deployment import World
 
 
 def test_unreachable_host_stops_up_before_any_change(deployed: World) -> None:

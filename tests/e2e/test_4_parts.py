@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from tests.e2e.world import World
+from tests.e2e.deployment import World
 
 NGINX, BANNER = "/etc/nginx/nginx.conf", "/etc/clawd/banner"
 

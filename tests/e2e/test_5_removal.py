@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.e2e.world import World
+from tests.e2e.deployment import World
 from tests.host_snapshot import differences
 
 

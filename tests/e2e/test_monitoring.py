@@ -23,7 +23,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from provision.sandbox import Layout
-from tests.e2e.world import World
+from tests.e2e.deployment import World
 from tests.platforms import MODEL_PORT, feishu_at, telegram_at
 from tests.standins.control import Control
 from tests.standins.outbound import Reach

@@ -15,7 +15,7 @@ import httpx
 import jwt
 
 from tests.deployment import ROOT
-from tests.e2e.world import World
+from tests.e2e.deployment import World
 from tests.hosts import until
 from tests.platforms import TELEGRAM_PORT
 from tests.standins.control import Control

@@ -15,7 +15,7 @@ import pytest
 
 from deploys.ops.paths.files import TEMPLATES
 from tests.deploys.runtime.containers import READY, InContainers, telegram_apart
-from tests.e2e.world import World
+from tests.e2e.deployment import World
 from tests.hosts import beside, on_hosts, until
 from tests.standins.control import Control
 

@@ -6,10 +6,10 @@ import re
 from typing import Any
 
 from deploys.registry import BY_NAME
+from tests.component_lifecycle.damages import DAMAGES
+from tests.component_lifecycle.deployment import Life
+from tests.component_lifecycle.kept import ACCOUNTS, FOUND_AGAIN, KEPT, MAKE_DATA
 from tests.host_snapshot import MAY_DIFFER, differences
-from tests.life.damages import DAMAGES
-from tests.life.kept import ACCOUNTS, FOUND_AGAIN, KEPT, MAKE_DATA
-from tests.life.world import Life
 
 # Certificates are made anew; their hourly look locks.
 ANEW = (*MAY_DIFFER, "/etc/clawd/tls.d", "/etc/clawd/tls ->", "/var/lib/clawd/state/tls.lock")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.component_lifecycle.deployment import Life, living
 from tests.deploys.disk.attached import works
-from tests.life.world import Life, living
 from tests.marks import mark_below
 
 
