@@ -10,7 +10,7 @@ from pyinfra import host
 from pyinfra.api import deploy
 
 from deploys.database import access, backups, server
-from deploys.database.releases import ReleaseFact, version_of
+from deploys.database.releases import version_of
 from deploys.database.server import CLUSTER, ClustersFact, OwnDataFact, config_folder
 from deploys.database.settings import DATA, WAL, DatabaseSettings
 from deploys.firewall.deploy import AddressesFact
@@ -18,6 +18,7 @@ from deploys.ops import accounts, units
 from deploys.ops.debian import packages
 from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
+from deploys.releases import OsReleaseFact
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal
 from deploys.topology.certificates import CERTIFICATE_FOLDERS
@@ -45,7 +46,7 @@ def apply() -> None:
     Raise `HostError` on a release without one, and for names without address.
     """
     settings = settings_of("database", DatabaseSettings)
-    version = version_of(host.name, host.get_fact(ReleaseFact))
+    version = version_of(host.name, host.get_fact(OsReleaseFact))
     _same_version(version, host.get_fact(ClustersFact))
     addresses = client_addresses(settings.clients)
     packages.installed(f"postgresql-{version}", "logrotate", component="database")

@@ -1,42 +1,21 @@
-"""Differences between the releases of Debian and Ubuntu; no other module knows them."""
-
-from __future__ import annotations
-
-from deploys.ops.facts import Fact
-from inventory.errors import HostError
-
-VERSIONS = {
-    ("debian", "12"): "15",
-    ("debian", "13"): "17",
-    ("ubuntu", "22.04"): "14",
-    ("ubuntu", "24.04"): "16",
-}
-"""The PostgreSQL of each release: https://packages.debian.org/postgresql, https://packages.ubuntu.com/postgresql.
+"""The PostgreSQL of each release of Debian and Ubuntu.
 
 The oldest, 14, is the first with the role pg_database_owner and the newest settings used here.
 """
 
+from __future__ import annotations
 
-class ReleaseFact(Fact):
-    """The operating system's release, as `(ID, VERSION_ID)` of os-release(5)."""
-
-    def command(self) -> str:
-        """Return a script that prints both."""
-        return '. /etc/os-release && printf "%s\\n%s\\n" "$ID" "${VERSION_ID-}"'
-
-    def process(self, output: list[str]) -> tuple[str, str]:
-        """Return the two lines."""
-        name, version = (*output, "", "")[:2]
-        return name, version
+from deploys.releases import RELEASES, release_of
+from inventory.errors import HostError
 
 
 def version_of(host: str, release: tuple[str, str]) -> str:
     """Return PostgreSQL's major version on a release. Raise `HostError` for one that is not supported."""
-    version = VERSIONS.get(release)
-    if version is None:
-        known = ", ".join(f"{name.capitalize()} {number}" for name, number in VERSIONS)
+    known = release_of(*release)
+    if known is None:
+        supported = ", ".join(f"{item.id.capitalize()} {item.version}" for item in RELEASES)
         raise HostError(
             f"{host}: database: there is no PostgreSQL known for {' '.join(release)}",
-            advice=f"use one of {known}",
+            advice=f"use one of {supported}",
         )
-    return version
+    return str(known.postgresql)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from deploys.database import backups
 from deploys.database.access import RESERVED_CONNECTIONS, AccessFact, AccessState, differences
 from deploys.database.deploy import CERTIFICATE, TLS, clients_as_networks, config_files
-from deploys.database.releases import ReleaseFact, version_of
+from deploys.database.releases import version_of
 from deploys.database.scram import fits
 from deploys.database.server import CLUSTER, ServerFact, ServerState, action_for
 from deploys.database.settings import DATA, MOST_HOURS, DatabaseSettings
@@ -25,6 +25,7 @@ from deploys.ops.checks import (
     said,
 )
 from deploys.ops.facts import Fact
+from deploys.releases import OsReleaseFact
 from deploys.topology.database import NAME
 from inventory.rules.database import PORT
 from inventory.values import MIB
@@ -165,7 +166,7 @@ def sql(host: Any, query: str) -> str:
 
 def version_on(host: Any) -> str:
     """Return PostgreSQL's version of the host's release."""
-    return version_of("this host", ask(host, ReleaseFact()))
+    return version_of("this host", ask(host, OsReleaseFact()))
 
 
 def sized(values: Mapping[str, str]) -> dict[str, str]:

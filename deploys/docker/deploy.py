@@ -50,7 +50,7 @@ def apply() -> None:
     which the source has no packages.
     """
     settings = settings_of("docker", DockerSettings)
-    release: Release = host.get_fact(ReleaseFact)
+    release: SystemCodename = host.get_fact(SystemCodenameFact)
     names = _source(settings, release)
     files.directory("/etc/docker")
     files.directory(DROP_IN.rsplit("/", 1)[0])
@@ -90,29 +90,29 @@ def remove() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class SystemCodename:
     """The system of a host, such as `debian` and `bookworm`."""
 
     system: str = ""
     codename: str = ""
 
 
-class ReleaseFact(Fact):
-    """The host's `Release`."""
+class SystemCodenameFact(Fact):
+    """The host's `SystemCodename`."""
 
     def command(self) -> str:
         """Return a script that prints two words."""
         return '. /etc/os-release && echo "$ID ${VERSION_CODENAME-}"'
 
     @staticmethod
-    def default() -> Release:
+    def default() -> SystemCodename:
         """Return an unknown release."""
-        return Release()
+        return SystemCodename()
 
-    def process(self, output: list[str]) -> Release:
+    def process(self, output: list[str]) -> SystemCodename:
         """Split the line."""
         system, _, codename = output[0].partition(" ")
-        return Release(system, codename.strip())
+        return SystemCodename(system, codename.strip())
 
 
 class RootsFact(Fact):
@@ -138,7 +138,7 @@ printf '%s\n' /var/lib/docker /var/lib/containerd
 """
 
 
-def _source(settings: DockerSettings, release: Release) -> tuple[str, ...]:
+def _source(settings: DockerSettings, release: SystemCodename) -> tuple[str, ...]:
     """Add the repository, unless the source is the distribution; return the names of the packages."""
     if settings.source == "distribution":
         sources.absent("docker")

@@ -8,7 +8,6 @@ from pyinfra import host
 from pyinfra.api import deploy
 
 from deploys.database import backups
-from deploys.database.releases import ReleaseFact
 from deploys.exporters import account, certificates, database, gpu
 from deploys.exporters.exporter import (
     ACCOUNT,
@@ -32,7 +31,7 @@ from deploys.ops.facts import PathFact
 from deploys.ops.paths import files
 from deploys.ops.removal import removal
 from deploys.ops.services import Service
-from deploys.releases import release_of
+from deploys.releases import OsReleaseFact, release_of
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal
 from deploys.topology.monitoring import BLACKBOX_PORT
@@ -49,7 +48,7 @@ context.load_cert_chain("{0}", "{1}")
 def apply() -> None:
     """Install the exporters that this host needs, and remove others; each must show what it measures."""
     settings = settings_of("exporters", ExportersSettings)
-    wanted = exporters(settings, toolkit=has_toolkit(host.get_fact(ReleaseFact)))
+    wanted = exporters(settings, toolkit=has_toolkit(host.get_fact(OsReleaseFact)))
     kept = {exporter.package for exporter in wanted}
     for package in ALL_PACKAGES:
         if package not in kept:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploys.database.releases import ReleaseFact
 from deploys.exporters import certificates, gpu
 from deploys.exporters.database import RIGHTS, ExporterLoginFact
 from deploys.exporters.deploy import has_toolkit, shows
@@ -20,6 +19,7 @@ from deploys.ops.checks import (
     expect_timer,
     said,
 )
+from deploys.releases import OsReleaseFact
 
 
 def test_exporters_run_with_what_is_on_the_disk(host: Any, settings: ExportersSettings) -> None:
@@ -88,7 +88,7 @@ def test_gpus_are_measured(host: Any, settings: ExportersSettings) -> None:
 
 def listed(host: Any, settings: ExportersSettings) -> tuple[Exporter, ...]:
     """Return the exporters of this host, as its release has them."""
-    fact = ReleaseFact()
+    fact = OsReleaseFact()
     release = fact.process(host.check_output(fact.command()).splitlines())
     return exporters(settings, toolkit=has_toolkit(release))
 

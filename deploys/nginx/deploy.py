@@ -7,7 +7,6 @@ import shlex
 from pyinfra import host
 from pyinfra.api import deploy
 
-from deploys.database.releases import ReleaseFact
 from deploys.nginx.settings import NginxSettings
 from deploys.ops import services, units
 from deploys.ops.debian import packages
@@ -15,7 +14,7 @@ from deploys.ops.facts import PathFact
 from deploys.ops.paths import files
 from deploys.ops.removal import removal
 from deploys.ops.services import Service
-from deploys.releases import release_of
+from deploys.releases import OsReleaseFact, release_of
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal
 from deploys.topology.addresses import bracketed
@@ -59,7 +58,9 @@ def apply() -> None:
     if settings.bots_over_tls:
         internal(INTERNAL, settings.project, (settings.name,), owner="root")
     ipv6 = host.get_fact(PathFact, path="/proc/net/if_inet6").kind == "file"
-    rendered = values(settings, ipv6=ipv6, rejects_handshakes=rejects_handshakes(host.get_fact(ReleaseFact)))
+    rendered = values(
+        settings, ipv6=ipv6, rejects_handshakes=rejects_handshakes(host.get_fact(OsReleaseFact))
+    )
     # First the bots, which the other file refers to; each is checked together with the present other one.
     files.template("nginx/upstreams.conf", UPSTREAMS, rendered, check=_WITH_THE_REST)
     files.template("nginx/nginx.conf", CONFIG, rendered, check="nginx -t -q -c {}")

@@ -23,23 +23,22 @@ from pyinfra.context import ctx_host, ctx_state
 
 from deploys.artifacts import ModelFile, ReleaseArchive, Supplies
 from deploys.component import Component
-from deploys.database.releases import ReleaseFact as DatabaseReleaseFact
 from deploys.disk.devices import BlockDevice, Devices, DevicesFact
-from deploys.docker.deploy import Release as DockerRelease
-from deploys.docker.deploy import ReleaseFact as DockerReleaseFact
+from deploys.docker.deploy import SystemCodename, SystemCodenameFact
 from deploys.elastic.packages import ArchitectureFact
 from deploys.model.space import Space, SpaceFact
 from deploys.nvidia import gpus
 from deploys.ops.diff import collected
 from deploys.ops.paths import files
 from deploys.ops.run_state import Change
+from deploys.releases import OsReleaseFact
 from inventory.model import Inventory
 
 L4 = 0x27B8
 """PCI id of a GPU that every driver branch knows."""
 ANSWERS: dict[Any, Any] = {
-    DatabaseReleaseFact: ("debian", "12"),
-    DockerReleaseFact: DockerRelease("debian", "bookworm"),
+    OsReleaseFact: ("debian", "12"),
+    SystemCodenameFact: SystemCodename("debian", "bookworm"),
     ArchitectureFact: "amd64",
     SpaceFact: Space(free=1 << 40, there=False, partial=0),
     DevicesFact: Devices((BlockDevice("/dev/vdb", "disk", 100 << 30, empty=True),)),

@@ -15,7 +15,7 @@ from deploys.database.access import (
 )
 from deploys.database.backups import DumpsFact, FolderFact
 from deploys.database.deploy import apply, remove
-from deploys.database.releases import VERSIONS, ReleaseFact, version_of
+from deploys.database.releases import version_of
 from deploys.database.scram import verifier
 from deploys.database.server import ClustersFact, OwnDataFact, ServerFact, ServerState, action_for
 from deploys.database.settings import DatabaseSettings
@@ -23,6 +23,7 @@ from deploys.firewall.deploy import AddressesFact
 from deploys.ops.accounts import GroupFact, UserFact
 from deploys.ops.debian.packages import BroughtFact, WantedFact
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
+from deploys.releases import RELEASES, OsReleaseFact
 from deploys.tls.certificate import Installed
 from deploys.tls.deploy import CertificateFact
 from inventory.errors import HostError
@@ -32,7 +33,7 @@ PASSWORD = "a-password-of-24-letters"
 SETTINGS = DatabaseSettings(names=("10.0.0.4",), clients=("10.0.0.2",), password=PASSWORD)
 LIMIT = SETTINGS.max_connections - RESERVED_CONNECTIONS
 BARE: dict[Any, Any] = {
-    ReleaseFact: ("debian", "12"),
+    OsReleaseFact: ("debian", "12"),
     ClustersFact: (),
     OwnDataFact: (),
     AddressesFact: {},
@@ -74,7 +75,7 @@ def test_plan_contains_no_password_and_no_verifier() -> None:
 
 def test_every_host_release_has_its_postgresql_version() -> None:
     assert version_of("db1", ("debian", "13")) == "17"
-    assert sorted(VERSIONS.values()) == ["14", "15", "16", "17"]
+    assert sorted(str(item.postgresql) for item in RELEASES) == ["14", "15", "16", "17"]
     with pytest.raises(HostError, match="db1: database: there is no PostgreSQL known for debian 11"):
         version_of("db1", ("debian", "11"))
 

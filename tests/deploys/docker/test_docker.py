@@ -17,10 +17,10 @@ from deploys.docker.deploy import (
     CONFIG,
     GuardFact,
     GuardState,
-    Release,
-    ReleaseFact,
     RootsFact,
     RunningFact,
+    SystemCodename,
+    SystemCodenameFact,
     apply,
     remove,
 )
@@ -52,7 +52,7 @@ FULL = DockerSettings(
     ),
 )
 BARE: dict[Any, Any] = {
-    ReleaseFact: Release("debian", "trixie"),
+    SystemCodenameFact: SystemCodename("debian", "trixie"),
     PathFact: PathState(),
     PackagesFact: frozenset(),
     WantedFact: frozenset(),
@@ -107,7 +107,7 @@ def test_configuration_is_checked_by_the_script_when_the_engine_cannot_validate(
     [("bookworm", "docker.io apparmor"), ("trixie", "docker-cli docker.io"), ("noble", "docker.io apparmor")],
 )
 def test_docker_packages_of_every_distribution_release_are_installed(codename: str, packages: str) -> None:
-    run = plan(DockerSettings(), ReleaseFact=Release("debian", codename))
+    run = plan(DockerSettings(), SystemCodenameFact=SystemCodename("debian", codename))
     (name,) = (name for name in run.names if "docker.io" in name)
     assert set(packages.split()) <= set(name.split())
     assert ("docker-cli" in name) == (codename == "trixie")
@@ -117,7 +117,7 @@ def test_docker_packages_of_docker_come_from_its_repository(tmp_path: Path) -> N
     key = tmp_path / "docker.asc"
     key.write_bytes(b"-----BEGIN PGP PUBLIC KEY BLOCK-----")
     settings = DockerSettings(source="docker", key=key, repository="https://mirror.example.com/docker")
-    run = plan(settings, ReleaseFact=Release("ubuntu", "noble"))
+    run = plan(settings, SystemCodenameFact=SystemCodename("ubuntu", "noble"))
     (change,) = (change for change in run.changes if change.path.endswith("clawd-docker.sources"))
     assert "+URIs: https://mirror.example.com/docker/ubuntu" in change.diff
     assert "+Suites: noble" in change.diff
@@ -128,7 +128,7 @@ def test_missing_key_or_unknown_release_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="key of Docker's repository"):
         plan(DockerSettings(source="docker", key=tmp_path / "missing"))
     with pytest.raises(HostError, match="nothing for fedora"):
-        plan(DockerSettings(source="docker", key=tmp_path), ReleaseFact=Release("fedora", ""))
+        plan(DockerSettings(source="docker", key=tmp_path), SystemCodenameFact=SystemCodename("fedora", ""))
 
 
 AUTHORITY = """\

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from deploys.database.backups import METRICS_FILE, UnreportedFact
-from deploys.database.releases import ReleaseFact
 from deploys.exporters.database import ExporterLoginFact, LoginState
 from deploys.grafana.deploy import GrafanaLoginFact
 from deploys.grafana.package import InstalledFileFact
@@ -18,6 +17,7 @@ from deploys.ops.debian.packages import BroughtFact, WantedFact
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
 from deploys.ops.paths.push import RecordsFact
 from deploys.registry import BY_NAME
+from deploys.releases import OsReleaseFact
 from deploys.runtime.prune import Entries, EntriesFact
 from deploys.tls.certificate import Installed
 from deploys.tls.deploy import CertificateFact
@@ -34,7 +34,7 @@ BARE: dict[Any, Any] = {
     RecordsFact: (),
     UnitFact: UnitState(),
     CertificateFact: Installed(),
-    ReleaseFact: ("debian", "12"),
+    OsReleaseFact: ("debian", "12"),
     gpus.GpuMachineFact: gpus.GpuMachine(),
     ExporterLoginFact: LoginState(),
     UnreportedFact: False,

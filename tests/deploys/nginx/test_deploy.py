@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploys.database.releases import ReleaseFact
 from deploys.nginx.deploy import INTERNAL_FILES, apply, reads, remove, values
 from deploys.nginx.settings import settings_for
 from deploys.ops.debian.added import Added, AddedFact
 from deploys.ops.debian.packages import BroughtFact, WantedFact
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
 from deploys.ops.paths.files import rendered
+from deploys.releases import OsReleaseFact
 from tests.deploys.harness import Machine, Run
 from tests.deploys.inventories import inventory
 
@@ -17,7 +17,7 @@ BARE: dict[Any, Any] = {
     PackagesFact: frozenset(),
     WantedFact: frozenset(),
     UnitFact: UnitState(),
-    ReleaseFact: ("debian", "12"),
+    OsReleaseFact: ("debian", "12"),
 }
 
 
@@ -52,7 +52,7 @@ def test_nginx_listens_on_ipv6_only_when_the_kernel_has_it() -> None:
 def test_unknown_names_are_refused_in_the_handshake_only_by_nginx_that_can() -> None:
     def refuses(*release: str) -> bool:
         data = {"nginx": settings_for(inventory(), "bot1")}
-        run = Machine(data, facts={**BARE, ReleaseFact: release}).run(apply, execute=False)
+        run = Machine(data, facts={**BARE, OsReleaseFact: release}).run(apply, execute=False)
         (config,) = (change for change in run.changes if change.path == "/etc/nginx/nginx.conf")
         assert any("return 444;" in line for line in config.diff)
         return any("ssl_reject_handshake on;" in line for line in config.diff)
