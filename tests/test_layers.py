@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,9 @@ MAY_IMPORT = {
     "clawd_runtime": {"clawd_runtime"},
 }
 PLACES = {"cli": "cli.py", "clawd_runtime": "runtime/clawd_runtime"}
+
+SAME_ON_BOTH_SIDES = {"EngineSettings", "FeishuSettings", "TelegramSettings"}
+"""A settings file of a host: `deploys` writes it and the runtime, which shares no code, reads it."""
 
 
 def sources(layer: str) -> list[Path]:
@@ -49,3 +53,31 @@ def test_only_session_module_imports_the_state_of_pyinfra() -> None:
         )
 
     assert [source.name for source in sources("provision") if touches(source)] == ["session.py"]
+
+
+def public_classes(text: str) -> Iterator[str]:
+    """Yield the public classes and type aliases of a module."""
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.ClassDef):
+            names = [node.name]
+        elif isinstance(node, ast.Assign):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        else:
+            names = []
+        yield from (name for name in names if name[:1].isupper() and name != name.upper())
+
+
+def test_public_classes_finds_classes_and_aliases_but_no_constants() -> None:
+    text = "class A1b: ...\nclass _Private: ...\nRole = Literal['x']\nLIMIT = 3\n"
+    assert list(public_classes(text)) == ["A1b", "Role"]
+
+
+def test_no_two_modules_define_a_public_class_of_the_same_name() -> None:
+    homes = defaultdict(list)
+    for layer in MAY_IMPORT:
+        for source in sources(layer):
+            for name in public_classes(source.read_text(encoding="utf-8")):
+                homes[name].append(str(source.relative_to(ROOT)))
+    assert {name for name, where in homes.items() if len(where) > 1} == SAME_ON_BOTH_SIDES, {
+        name: where for name, where in homes.items() if len(where) > 1
+    }

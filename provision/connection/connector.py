@@ -36,7 +36,10 @@ class LinkConnector(SSHConnector):  # type: ignore[misc]
         self.link.close()
 
     def start(self, command: StringCommand, **arguments: Any) -> RemoteProcess:
-        """Start a command. Raise as `HostConnection.start`."""
+        """Start a command with pyinfra's arguments, its standard input open.
+
+        Raises as `HostConnection.start`.
+        """
         pty = bool(arguments.pop("_get_pty", False))
         for key in ("_timeout", "_stdin", "_success_exit_codes"):
             arguments.pop(key, None)
