@@ -101,6 +101,12 @@ $(VENV)/.engine: $(VENV)/.installed
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --force-reinstall "$$(cat $(VENV)/engine-wheel.path)"
 	@touch $@
 
+# With every variant for processors, which tests run in emulators.
+$(VENV)/.engine-for-all: $(VENV)/.engine
+	@$(BIN)/python -m provision.artifacts engine-wheel --all-processors --print-path > $(VENV)/engine-wheel.path
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --force-reinstall "$$(cat $(VENV)/engine-wheel.path)"
+	@touch $@
+
 $(MODEL): | $(VENV)/.engine
 	@$(BIN)/python -m provision.artifacts sandbox-model $@
 
@@ -125,7 +131,7 @@ down:                 ## remove everything that make up and make test created (C
 	@$(SUDO) rm -rf inventory/.clawd/sandbox $(VENV) $(BUILD) $(PYTEST_DEBUG_TEMPROOT)
 	@rmdir inventory/.clawd 2>/dev/null || true
 ifeq ($(CACHE),keep)
-	@echo "kept: $(CLAWD_CACHE) (the engine, 5 minutes to build); \`make down\` removes it, too"
+	@echo "kept: $(CLAWD_CACHE) (the engine, minutes to build); \`make down\` removes it, too"
 else
 	@$(if $(CLAWD_CACHE),$(SUDO) rm -rf $(addprefix $(CLAWD_CACHE)/,$(CACHED)); rmdir $(CLAWD_CACHE) 2>/dev/null || true)
 endif
@@ -156,7 +162,7 @@ test-runtime: $(VENV)/.engine $(VENV)/tools $(VENV)/node $(MODEL) | scratch
 $(addprefix quick-,$(UNITS)): quick-%: | scratch
 	@$(BIN)/pytest -q -m "not host and not model and not slow and not campaign" $($*) 2>&1 | sed -u 's/^/$*: /'
 
-campaign: packages $(VENV)/.engine $(VENV)/tools $(VENV)/node $(MODEL)   ## run long tests: clusters under load, kills, every component on hosts
+campaign: packages $(VENV)/.engine-for-all $(VENV)/tools $(VENV)/node $(MODEL)   ## run long tests: clusters under load, kills, every component on hosts
 	@$(BIN)/pytest -q -m campaign runtime/tests
 	@$(SUDO) $(BIN)/pytest -q -m campaign $(deploys) $(provision)
 	@$(SUDO) $(BIN)/pytest -q -m campaign $(program)

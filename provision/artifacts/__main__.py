@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from inventory.errors import ClawdError
 from provision.artifacts.cache import Cache
+from provision.artifacts.engine import variants
 from provision.artifacts.engine.wheel import EngineWheel, engine_wheels
 from provision.artifacts.release import release_for
 from provision.artifacts.sandbox_model import sandbox_model
@@ -48,10 +50,15 @@ def main() -> None:
 
 @main.command("engine-wheel")
 @click.option("--print-path", is_flag=True, help="Print the path of the wheel.")
-def engine_wheel(print_path: bool) -> None:
-    """Print the engine for this machine; build it when it is not in the cache."""
+@click.option("--all-processors", is_flag=True, help="Build for every processor, as for hosts elsewhere.")
+def engine_wheel(print_path: bool, all_processors: bool) -> None:
+    """Print the engine for this machine; build it when it is not in the cache.
+
+    It is built for this machine's processor, and for the oldest one. An engine for all processors that is in
+    the cache is used.
+    """
     cache, progress = Cache.default(), _ProgressLine()
-    kind = _this_kind()
+    kind = replace(_this_kind(), cpu=variants.ALL) if all_processors else _this_kind()
     wheel = _engine(kind, cache, progress)
     progress.end()
     click.echo(wheel.path if print_path else f"{wheel.path.name} {wheel.sha256}")
@@ -90,7 +97,7 @@ def _this_kind() -> HostKind:
     kind = HostKind.of_this_machine()
     if kind is None:
         raise click.ClickException("cannot build on this machine: hosts of its kind are not supported")
-    return kind
+    return replace(kind, cpu=variants.of_this_machine())
 
 
 def _engine(kind: HostKind, cache: Cache, progress: _ProgressLine) -> EngineWheel:

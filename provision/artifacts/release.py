@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from packaging.utils import parse_wheel_filename
@@ -59,9 +59,12 @@ def release_for(
 ) -> RuntimeRelease:
     """Return the release for hosts of `kind`; built when its inputs changed, else from the cache.
 
+    Hosts that get an engine with all variants for processors share it, whatever their processor.
+
     Raises `ArtifactError` when a package cannot be downloaded or is damaged.
     """
     source = source or RuntimeSource.of_this_program()
+    kind = replace(kind, cpu=engine.built_on.cpu)
     locked = lockfile.for_kind(source.locked, kind, without={ENGINE})
     inputs = digest_of(_FORMAT, source.version, engine.sha256, _digest(source.files()), *map(str, locked))
     key = f"{kind}-{inputs}"

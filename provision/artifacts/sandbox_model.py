@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 from inventory.errors import ArtifactError, ToolError
 from inventory.model_files.gguf import read_header
 from provision.artifacts import lockfile, pip
 from provision.artifacts.cache import Cache, digest_of, sha256_of
+from provision.artifacts.engine import variants
 from provision.artifacts.engine.wheel import engine_wheels
 from provision.artifacts.progress import ReportProgress, silent
 from provision.artifacts.release import release_for
@@ -51,6 +53,7 @@ def _make(work: Path, cache: Cache, progress: ReportProgress) -> None:
             "cannot run the sandbox: it needs Linux on x86_64 or aarch64 with glibc and Python 3.11 or newer",
             advice="run it on a Debian machine, real or virtual",
         )
+    kind = replace(kind, cpu=variants.of_this_machine())
     with cache.workspace() as temporary:
         original = _fetch(temporary, progress)
         site_packages = _unpacked_release(kind, temporary, cache, progress)

@@ -19,6 +19,7 @@ from inventory.load import LoadedInventory
 from inventory.model import Inventory
 from inventory.state import keep_out_of_git
 from provision.artifacts.cache import Cache
+from provision.artifacts.engine import variants
 from provision.artifacts.engine.builders import SshBuilder
 from provision.artifacts.engine.wheel import NvidiaRepository, engine_wheels
 from provision.artifacts.model import model_file
@@ -26,6 +27,7 @@ from provision.artifacts.release import release_for
 from provision.artifacts.target import PROBE, HostKind
 from provision.connection.session import Assignment, Session
 from provision.progress import RunProgress
+from provision.sandbox.claims import host_keys_on_this_machine
 
 NEED_RELEASE = {"runtime"}
 NEED_MODEL = {"model", "runtime"}
@@ -108,12 +110,16 @@ def _releases(
     may_build: bool,
 ) -> dict[str, ReleaseArchive]:
     repositories: dict[str, NvidiaRepository] = {}
+    on_this_machine = host_keys_on_this_machine()
+    this_processor = variants.of_this_machine()
 
     def kind_of(host: str) -> HostKind:
         done = session.run(host, PROBE, timeout=30)
         if not done.succeeded:
             raise HostError(f"{host}: cannot determine the kind of host: {done.stderr.strip()}")
         kind = HostKind.from_probe(done.stdout, where=host)
+        if session.links[host].host_key in on_this_machine:
+            kind = replace(kind, cpu=this_processor)
         machine = _gpus(session, host, drivers[host]) if host in drivers else None
         if machine is None or not machine.gpus:
             return kind

@@ -44,6 +44,8 @@ class HostKind:
 
     `python` and `libc_version` are (major, minor). Only CPython on glibc is supported. `cuda` is the CUDA
     version and the GPUs that the engine is built for (`deploys.nvidia.cuda.Cuda`); empty for CPUs only.
+    `cpu` is the variant of llama.cpp for the only processor that the host has (`engine.variants`), which is
+    known of hosts on this machine; empty where the engine must have all variants.
     """
 
     architecture: str
@@ -51,10 +53,11 @@ class HostKind:
     libc_version: tuple[int, int]
     libc: str = "glibc"
     cuda: str = ""
+    cpu: str = ""
 
     def __str__(self) -> str:
         name = f"{self.architecture}-cp{_digits(self.python)}-{self.libc}{_dotted(self.libc_version)}"
-        return f"{name}-{self.cuda}" if self.cuda else name
+        return "-".join(filter(None, (name, self.cuda, self.cpu)))
 
     @classmethod
     def from_probe(cls, output: str, *, where: str) -> HostKind:
@@ -89,9 +92,15 @@ class HostKind:
             return None
 
     def runs_builds_of(self, other: HostKind) -> bool:
-        """Return whether an engine built on `other` runs here: same architecture and CUDA, libc not older."""
-        return (self.architecture, self.libc, self.cuda) == (other.architecture, other.libc, other.cuda) and (
-            self.libc_version >= other.libc_version
+        """Return whether an engine built on `other` serves here.
+
+        It has the same architecture and CUDA, a C library that is not newer, and all variants for processors
+        or the one of this host.
+        """
+        return (
+            (self.architecture, self.libc, self.cuda) == (other.architecture, other.libc, other.cuda)
+            and other.cpu in {"", self.cpu}
+            and self.libc_version >= other.libc_version
         )
 
     def to_json(self) -> dict[str, object]:
@@ -102,6 +111,7 @@ class HostKind:
             "libc_version": list(self.libc_version),
             "python": list(self.python),
             **({"cuda": self.cuda} if self.cuda else {}),
+            **({"cpu": self.cpu} if self.cpu else {}),
         }
 
     @classmethod
@@ -114,6 +124,7 @@ class HostKind:
             (int(libc_major), int(libc_minor)),
             values["libc"],
             str(values.get("cuda", "")),
+            str(values.get("cpu", "")),
         )
 
     @property

@@ -141,6 +141,12 @@ class HostConnection:
         """Return whether sudo requires a password that is known."""
         return self._password is not None
 
+    @property
+    def host_key(self) -> str:
+        """Return the host's key of this connection, as in known_hosts: algorithm and base64."""
+        key = self.transport().get_remote_server_key()
+        return f"{key.get_name()} {key.get_base64()}"
+
     # The connection
 
     def connect(self) -> None:

@@ -51,6 +51,23 @@ def claims() -> tuple[BridgeClaim, ...]:
         return tuple(_parsed(bridge, entry) for bridge, entry in notes.get("bridges", {}).items())
 
 
+def host_keys_on_this_machine() -> frozenset[str]:
+    """Return the SSH host keys of the sandbox hosts on this machine, as algorithm and base64.
+
+    Unlike an address, a key proves which host answers. Empty when the claims cannot be read.
+    """
+    try:
+        notes: dict[str, Any] = json.loads((FOLDER / "sandboxes.json").read_text(encoding="utf-8"))
+    except OSError:
+        return frozenset()
+    keys = set()
+    for bridge, entry in notes.get("bridges", {}).items():
+        with suppress(OSError):
+            lines = _parsed(bridge, entry).layout.known_hosts.read_text(encoding="utf-8").splitlines()
+            keys |= {" ".join(line.split()[1:3]) for line in lines}
+    return frozenset(keys)
+
+
 def is_ours(layout: Layout) -> bool:
     """Return whether objects with the names of `layout` belong to it and not to another sandbox."""
     for claim in claims():

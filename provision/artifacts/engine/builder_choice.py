@@ -35,10 +35,11 @@ def choose_builders(
     """Choose builders so that each architecture, and each CUDA of it, is built at most once.
 
     A build runs on machines of its architecture whose C library is not older; of the builds that are `there`
-    already, the newest is used. For the remaining kinds this machine builds if its C library is not too new
-    for any of them, else the host with the oldest one. Builds for GPUs run on a host with such GPUs, or on
-    this machine if it has a compiler for that CUDA (`compilers`). Raises `ArtifactError` when no machine can
-    build.
+    already, the newest is used, if possible one with all variants for processors. For the remaining kinds
+    this machine builds if its C library is not too new for any of them, else the host with the oldest one;
+    with one variant if all of them need the same, else with all. Builds for GPUs run on a host with such
+    GPUs, or on this machine if it has a compiler for that CUDA (`compilers`). Raises `ArtifactError` when no
+    machine can build.
     """
     built_on: dict[HostKind, HostKind] = {}
     builds: list[BuildMachine] = []
@@ -46,13 +47,15 @@ def choose_builders(
     for kind in sorted(set(kinds)):
         usable = [other for other in there if kind.runs_builds_of(other)]
         if usable:
-            built_on[kind] = max(usable, key=lambda other: other.libc_version)
+            built_on[kind] = max(usable, key=lambda other: (not other.cpu, other.libc_version))
         else:
             unserved.setdefault((kind.architecture, kind.cuda), []).append(kind)
     for (architecture, cuda), waiting in unserved.items():
+        cpu = waiting[0].cpu if len({kind.cpu for kind in waiting}) == 1 else ""
         able = this_machine and (not cuda or cuda in compilers)
-        here = replace(this_machine, cuda=cuda) if able and this_machine else None
-        place = _place(architecture, waiting, here, hosts)
+        here = replace(this_machine, cuda=cuda, cpu=cpu) if able and this_machine else None
+        others = {name: replace(kind, cpu=cpu) for name, kind in hosts.items()}
+        place = _place(architecture, waiting, here, others)
         builds.append(place)
         built_on |= dict.fromkeys(waiting, place.kind)
     return BuilderChoice(built_on, tuple(builds))

@@ -1,7 +1,8 @@
 """The shell script that builds llama-cpp-python on a machine, from files that were copied there.
 
 The build runs on every CPU of its architecture: llama.cpp has a back end for each instruction set level, and
-the engine loads the best that the host supports (`GGML_CPU_ALL_VARIANTS`). For GPUs there is one more
+the engine loads the best that the host supports (`GGML_CPU_ALL_VARIANTS`; `engine.variants`). For hosts on
+this machine, only the back ends for every CPU and for this one are built. For GPUs there is one more
 (`GGML_CUDA`), only for their architectures. The machine downloads only compilers that are missing: C++, and
 NVIDIA's from the repository of the inventory.
 """
@@ -13,6 +14,7 @@ import shlex
 from dataclasses import dataclass
 
 from deploys.nvidia.cuda import Cuda
+from provision.artifacts.engine import variants
 
 SDIST = "llama.tar.gz"
 TOOLS = "tools.tar.gz"
@@ -21,7 +23,7 @@ OUT = "out"
 """Names in the build folder: the source archive, the build tools (cmake and others), the key of the
 repository of CUDA's compiler, and the output folder for the wheel."""
 
-CAPABILITIES = "cpu-variants"
+ALL_VARIANTS = "variants"
 _CMAKE_ARGS = (
     "-DGGML_NATIVE=OFF",
     "-DGGML_BACKEND_DL=ON",
@@ -31,8 +33,9 @@ _CMAKE_ARGS = (
     "-DCMAKE_SHARED_LINKER_FLAGS=-Wl,--build-id=none",
     "-DCMAKE_MODULE_LINKER_FLAGS=-Wl,--build-id=none",
 )
-_TARGETS = ("llama", "llama-common")
-"""llama-common is not used, but the install step of the package requires it."""
+_TARGETS = ("llama",)
+"""Libraries that the engine loads. llama-common, which only llama.cpp's programs use, is not built; the
+script changes the source for that, because the package overrides the setting."""
 
 _FREE_MB, _FREE_MB_CUDA = 1500, 8000
 _MEMORY_PER_JOB_KB, _MEMORY_PER_JOB_KB_CUDA = 1_200_000, 3_000_000
@@ -47,11 +50,12 @@ _STEP = re.compile(r"^\s*\[(\d+)/(\d+)\]")
 class Recipe:
     """Settings of a build: `sudo` for commands of root, and whether compilers may be installed.
 
-    With `cuda` it builds for GPUs as well; `repository` is the URL of NVIDIA's packages for the machine,
-    verified with the key in the folder.
+    `variants` are the only ones to build for processors; all if empty. With `cuda` it builds for GPUs as
+    well; `repository` is the URL of NVIDIA's packages for the machine, verified with the key in the folder.
     """
 
     folder: str
+    variants: tuple[str, ...] = ()
     sudo: bool = False
     install_compiler: bool = False
     cuda: Cuda | None = None
@@ -59,14 +63,15 @@ class Recipe:
     armored: bool = True
 
 
-def capabilities(cuda: Cuda | None) -> str:
-    """Return the capabilities of a build, as part of a name."""
-    return f"{CAPABILITIES}-{cuda}" if cuda else CAPABILITIES
+def capabilities(cuda: Cuda | None = None, cpu: str = variants.ALL) -> str:
+    """Return the capabilities of a build, as part of a name: `cpu-variants`, or `cpu-zen4` with only that."""
+    name = f"cpu-{cpu or ALL_VARIANTS}"
+    return f"{name}-{cuda}" if cuda else name
 
 
-def recipe_text(cuda: Cuda | None = None) -> str:
+def recipe_text(cuda: Cuda | None = None, cpu: str = variants.ALL) -> str:
     """Return all settings that determine the result of a build, for its key in the cache."""
-    return " ".join((*cmake_arguments(cuda), *_TARGETS, CAPABILITIES))
+    return " ".join((*cmake_arguments(cuda), *_TARGETS, capabilities(cpu=cpu)))
 
 
 def cmake_arguments(cuda: Cuda | None) -> tuple[str, ...]:
@@ -119,6 +124,7 @@ def build_script(recipe: Recipe) -> str:
         sdist=SDIST,
         tools=TOOLS,
         out=OUT,
+        variants=_ONLY.format(names="|".join(map(re.escape, recipe.variants))) if recipe.variants else "",
         cmake_args=shlex.quote(" ".join(cmake_arguments(cuda))),
         targets=shlex.quote(";".join(_TARGETS)),
         epoch=_EPOCH,
@@ -179,6 +185,12 @@ _ADD = """\
   fi
 """
 
+# llama.cpp has no setting for some of its variants: the lines that add the others are removed.
+_ONLY = """\
+sed -i -E '/^ *ggml_add_cpu_backend_variant\\(/{{/\\(({names})[ )]/!d}}' \\
+  vendor/llama.cpp/ggml/src/CMakeLists.txt
+"""
+
 _SCRIPT = """\
 set -eu
 export LC_ALL=C
@@ -210,7 +222,8 @@ jobs=$(awk -v cores="$(nproc)" '/^MemAvailable/ {{ n = int($2 / {memory}); if (n
   print (n < 1 ? 1 : n) }}' /proc/meminfo)
 echo "building with $jobs jobs"
 cd source
-status=0
+sed -i 's/set(LLAMA_BUILD_COMMON ON /set(LLAMA_BUILD_COMMON OFF /' CMakeLists.txt
+{variants}status=0
 env TMPDIR="$folder/tmp" PYTHONPATH="$folder/tools" \\
   PATH="$folder/tools/bin:$folder/tools/cmake/data/bin:$PATH" \\
   CC=gcc CXX=g++ CFLAGS="-ffile-prefix-map=$folder=." CXXFLAGS="-ffile-prefix-map=$folder=." LDFLAGS= \\

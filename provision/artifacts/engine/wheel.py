@@ -14,7 +14,7 @@ from deploys.nvidia.cuda import Cuda
 from inventory.errors import ArtifactError, ToolError
 from provision.artifacts import archive, lockfile, pip, wheel_file
 from provision.artifacts.cache import Cache, digest_of, sha256_of
-from provision.artifacts.engine import recipe
+from provision.artifacts.engine import recipe, variants
 from provision.artifacts.engine.builder_choice import BuilderChoice, BuildMachine, choose_builders
 from provision.artifacts.engine.builders import Builder, LocalBuilder
 from provision.artifacts.engine.recipe import KEY, OUT, SDIST, TOOLS, Recipe
@@ -26,6 +26,8 @@ from provision.artifacts.wheels import wheels_for
 
 BUILD_LOCK = Path(__file__).with_name("engine-build.lock")
 _RECORD = "made.json"
+_ENOUGH_TO_ESTIMATE = 0.1
+"""The part of a build after which its duration can be estimated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,11 @@ def engine_wheels(
     locked = lockfile.named((source or RuntimeSource.of_this_program()).locked, ENGINE)
     this_machine = _this_machine(hosts)
     wanted = {kind.cuda for kind in kinds}
+    usable = {(kind.cuda, cpu) for kind in kinds for cpu in (kind.cpu, variants.ALL)}
     compilers = {cuda for cuda in wanted if cuda and Path(Cuda.parse(cuda).folder, "bin/nvcc").exists()}
 
     def choose() -> tuple[dict[HostKind, EngineWheel], BuilderChoice]:
-        there = {wheel.built_on: wheel for cuda in wanted for wheel in cached(locked, cache, cuda)}
+        there = {wheel.built_on: wheel for cuda, cpu in usable for wheel in cached(locked, cache, cuda, cpu)}
         return there, choose_builders(kinds, this_machine, hosts or {}, there, compilers)
 
     there, choice = choose()
@@ -90,10 +93,10 @@ def engine_wheels(
     return found
 
 
-def cached(locked: Locked, cache: Cache, cuda: str = "") -> list[EngineWheel]:
-    """Return the intact wheels in the cache of this version and recipe, built for `cuda`."""
+def cached(locked: Locked, cache: Cache, cuda: str = "", cpu: str = variants.ALL) -> list[EngineWheel]:
+    """Return the intact wheels in the cache of this version and recipe, built for `cuda` and `cpu`."""
     found = []
-    for record in sorted((cache.root / "engine").glob(f"{_key(locked, cuda)}-*/{_RECORD}")):
+    for record in sorted((cache.root / "engine").glob(f"{_key(locked, cuda, cpu)}-*/{_RECORD}")):
         try:
             made = json.loads(record.read_text(encoding="utf-8"))
             wheel = EngineWheel(
@@ -118,8 +121,8 @@ def build(
 ) -> EngineWheel:
     """Build the wheel on `builder`, a machine of `kind`, and store it in the cache.
 
-    A build takes 5 to 10 minutes on 2 cores; for GPUs many times that (not measured). Files copied to the
-    machine are removed afterwards.
+    A build with all variants takes 5 to 10 minutes on 2 cores, for one processor a third of that; for GPUs
+    many times that (not measured). Files copied to the machine are removed afterwards.
     """
     with cache.workspace() as work:
         sdist = fetch_sdist(locked, work, progress)
@@ -127,7 +130,7 @@ def build(
         cuda = Cuda.parse(kind.cuda) if kind.cuda else None
         if cuda and repository is None and builder.install_compiler:
             raise ArtifactError(f"{builder.name}: there is no repository with the compiler of {cuda}")
-        wheel = _run_build(builder, sdist, tools, work, progress, cuda, repository)
+        wheel = _run_build(builder, kind, sdist, tools, work, progress, repository)
         return publish(locked, kind, wheel, cache)
 
 
@@ -186,13 +189,15 @@ def _unpacked_tools(wheels: Iterable[Path]) -> Iterable[archive.ArchiveEntry]:
 
 def _run_build(
     builder: Builder,
+    kind: HostKind,
     sdist: Path,
     tools: Path,
     work: Path,
     progress: ReportProgress,
-    cuda: Cuda | None,
     repository: NvidiaRepository | None,
 ) -> Path:
+    cuda = Cuda.parse(kind.cuda) if kind.cuda else None
+    only = variants.built_for(kind.architecture, kind.cpu) if kind.cpu else ()
     started = time.monotonic()
     progress(f"building the engine on {builder.name}", 0.0)
     answer = [line.strip() for line in builder.run(recipe.prepare_script())]
@@ -202,7 +207,13 @@ def _run_build(
     try:
         builder.put(sdist, f"{folder}/{SDIST}")
         builder.put(tools, f"{folder}/{TOOLS}")
-        chosen = Recipe(folder, sudo=builder.sudo, install_compiler=builder.install_compiler, cuda=cuda)
+        chosen = Recipe(
+            folder,
+            variants=only,
+            sudo=builder.sudo,
+            install_compiler=builder.install_compiler,
+            cuda=cuda,
+        )
         if cuda and repository:
             builder.put(repository.key, f"{folder}/{KEY}")
             armored = repository.key.read_bytes().lstrip().startswith(b"-----BEGIN")
@@ -211,8 +222,8 @@ def _run_build(
         with closing(builder.run(recipe.build_script(chosen))) as output:
             for line in output:
                 if (fraction := recipe.step_of(line)) is not None:
-                    minutes = (time.monotonic() - started) / 60
-                    progress(f"building the engine on {builder.name} ({minutes:.0f} min)", fraction)
+                    left = _left(time.monotonic() - started, fraction)
+                    progress(f"building the engine on {builder.name}{left}", fraction)
                 elif line.startswith("wheel "):
                     name = line.removeprefix("wheel ").strip()
         if not name.endswith(".whl") or "/" in name:
@@ -226,16 +237,31 @@ def _run_build(
             list(builder.run(f"rm -rf {folder}"))
 
 
+def _left(seconds: float, fraction: float) -> str:
+    """Return how much of a build is left, as far as its first steps allow to say."""
+    if fraction < _ENOUGH_TO_ESTIMATE:
+        return f" ({seconds:.0f} s)"
+    left = seconds / fraction - seconds
+    return f" (about {left / 60:.0f} min left)" if left >= 90 else f" (about {max(left, 1):.0f} s left)"
+
+
 def publish(locked: Locked, kind: HostKind, wheel: Path, cache: Cache) -> EngineWheel:
-    """Move a wheel that was built on a machine of `kind` into the cache."""
+    """Move a wheel that was built on a machine of `kind` into the cache.
+
+    Raises `ArtifactError` for a wheel that lacks a library that hosts of its kind need.
+    """
     paths = {member.path for member in wheel_file.members(wheel)}
+    names = {PurePosixPath(path).name for path in paths}
     if "llama_cpp/lib/libllama.so" not in paths:
         raise ArtifactError(f"{wheel.name}: the build produced a wheel without libllama")
-    if kind.cuda and not any(PurePosixPath(path).name == "libggml-cuda.so" for path in paths):
+    if kind.cuda and "libggml-cuda.so" not in names:
         raise ArtifactError(f"{wheel.name}: the build for {kind.cuda} produced a wheel without libggml-cuda")
+    for variant in variants.built_for(kind.architecture, kind.cpu):
+        if f"libggml-cpu-{variant}.so" not in names:
+            raise ArtifactError(f"{wheel.name}: the build produced a wheel without libggml-cpu-{variant}")
     digest = sha256_of(wheel)
     libc = f"{kind.libc}{kind.libc_version[0]}.{kind.libc_version[1]}"
-    key = f"{_key(locked, kind.cuda)}-{kind.architecture}-{libc}"
+    key = f"{_key(locked, kind.cuda, kind.cpu)}-{kind.architecture}-{libc}"
     record = {
         "wheel": wheel.name,
         "sha256": digest,
@@ -247,11 +273,11 @@ def publish(locked: Locked, kind: HostKind, wheel: Path, cache: Cache) -> Engine
     return EngineWheel(cache.entry("engine", key) / wheel.name, digest, kind)
 
 
-def _key(locked: Locked, cuda: str) -> str:
+def _key(locked: Locked, cuda: str, cpu: str) -> str:
     made_for = Cuda.parse(cuda) if cuda else None
-    text = recipe.recipe_text(made_for)
+    text = recipe.recipe_text(made_for, cpu)
     digest = digest_of(text, str(locked), BUILD_LOCK.read_text(encoding="utf-8"))
-    return f"{locked.version}-{recipe.capabilities(made_for)}-{digest}"
+    return f"{locked.version}-{recipe.capabilities(made_for, cpu)}-{digest}"
 
 
 def _this_machine(hosts: Mapping[str, HostKind] | None) -> HostKind | None:

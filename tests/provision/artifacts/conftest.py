@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from provision.artifacts.cache import Cache
+from provision.artifacts.engine import variants
 from provision.artifacts.engine.wheel import EngineWheel
 from provision.artifacts.runtime_source import RuntimeSource
 from provision.artifacts.target import HostKind
 
 BOOKWORM = HostKind("x86_64", (3, 11), (2, 36))
+EVERY_VARIANT = variants.built_for("x86_64", variants.ALL)
 
 
 @pytest.fixture
@@ -106,7 +108,7 @@ def engine(make_wheel: Callable[..., Path], tmp_path: Path) -> EngineWheel:
             "llama_cpp/lib/libllama.so": library,
             "llama_cpp/lib/libllama.so.0": library,
             "llama_cpp/lib/libllama.so.0.5.0": library,
-            "bin/libggml-cpu-x64.so": b"\x7fELF x64" * 100,
+            **{f"bin/libggml-cpu-{name}.so": f"\x7fELF {name}".encode() * 100 for name in EVERY_VARIANT},
             "lib/libllama.so": library,
             "include/llama.h": b"// header",
         },

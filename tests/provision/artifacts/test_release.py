@@ -8,11 +8,13 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from provision.artifacts.cache import Cache
+from provision.artifacts.engine import variants
 from provision.artifacts.engine.wheel import EngineWheel
 from provision.artifacts.release import needed_at_run_time, release_for
 from provision.artifacts.runtime_source import RuntimeSource
@@ -35,7 +37,8 @@ def test_release_contains_runtime_dependencies_and_its_description(
     assert {name for name in members if "dist-info" not in name} == {
         "release.json", "clawd_runtime/__init__.py",
         "clawd_runtime/bot/service/main.py", "clawd_runtime/engine/main.py", "alpha/__init__.py",
-        "beta/__init__.py", "llama_cpp/__init__.py", "bin/libggml-cpu-x64.so",
+        "beta/__init__.py", "llama_cpp/__init__.py",
+        *(f"bin/libggml-cpu-{name}.so" for name in variants.built_for("x86_64", variants.ALL)),
         "llama_cpp/lib/libllama.so", "llama_cpp/lib/libllama.so.0", "llama_cpp/lib/libllama.so.0.5.0",
     }  # fmt: skip
     assert members["llama_cpp/lib/libllama.so"].linkname == "libllama.so.0.5.0"
@@ -58,6 +61,16 @@ def test_same_inputs_give_the_same_release_anywhere(
     second = release_for(BOOKWORM, engine, Cache(tmp_path / "two"), source=moved)
     assert first.archive.archive != second.archive.archive
     assert first.archive.sha256 == second.archive.sha256
+
+
+def test_hosts_with_an_engine_for_all_processors_share_the_release(
+    source: RuntimeSource, engine: EngineWheel, cache: Cache
+) -> None:
+    here = replace(BOOKWORM, cpu="zen4")
+    everywhere = release_for(BOOKWORM, engine, cache, source=source)
+    assert release_for(here, engine, cache, source=source) == everywhere
+    for_one = replace(engine, built_on=here)
+    assert release_for(here, for_one, cache, source=source).archive.id != everywhere.archive.id
 
 
 def test_release_is_built_once_and_again_when_damaged(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from inventory.errors import HostError, Mistake
 from inventory.load import LoadedInventory
 from inventory.model import Inventory
 from provision.artifacts import select
+from provision.artifacts.engine import variants
 from provision.artifacts.target import PROBE, HostKind
 from provision.connection.session import Assignment
 from tests.deploys.inventories import REMOTE, inventory
@@ -28,10 +30,14 @@ SYSTEM = "system debian12\narchitecture amd64\nkernel 6.1.0\n"
 
 
 class Hosts:
-    """A session with hosts that answer the two probes; `gpus` are the lines of the second, by host."""
+    """A session with hosts that answer the two probes; `gpus` are the lines of the second, by host.
+
+    The host key of each is its name.
+    """
 
     def __init__(self, gpus: Mapping[str, str]) -> None:
         self.gpus = gpus
+        self.links = {host: SimpleNamespace(host_key=f"ssh-ed25519 {host}") for host in gpus}
 
     def run(self, host: str, command: str, *, timeout: int) -> Any:
         output = KIND if command == PROBE else self.gpus[host] + SYSTEM
@@ -98,6 +104,16 @@ def test_hosts_with_a_declared_gpu_get_an_engine_for_cuda(monkeypatch: pytest.Mo
     assert {found[name] for name in found if name != "gpu"} == {BOOKWORM}
     assert set(repositories) == {"gpu"}
     assert repositories["gpu"].uri == "https://mirror.example/debian12/x86_64"
+
+
+def test_only_hosts_on_this_machine_get_an_engine_for_its_processor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keys = frozenset({"ssh-ed25519 bot1", "ssh-ed25519 bot7"})
+    monkeypatch.setattr(select, "host_keys_on_this_machine", lambda: keys)
+    monkeypatch.setattr(variants, "of_this_machine", lambda: "zen4")
+    found, _ = kinds(monkeypatch, {"bot1": "", "elsewhere": ""}, {})
+    assert found == {"bot1": replace(BOOKWORM, cpu="zen4"), "elsewhere": BOOKWORM}
 
 
 def test_gpu_unknown_to_cuda_is_refused_before_any_build(

@@ -18,6 +18,7 @@ KINDS = st.builds(
     st.sampled_from(["x86_64", "aarch64"]),
     st.tuples(st.just(3), st.integers(11, 15)),
     st.tuples(st.just(2), st.integers(17, 60)),
+    cpu=st.sampled_from(["", "haswell", "zen4"]),
 )
 
 
@@ -99,12 +100,15 @@ def test_host_kind_survives_json(kind: HostKind) -> None:
     assert HostKind.from_json(kind.to_json()) == kind
     for_gpus = replace(kind, cuda="cuda12.9-75.80")
     assert HostKind.from_json(for_gpus.to_json()) == for_gpus
-    assert str(for_gpus) == f"{replace(kind, cuda='')}-cuda12.9-75.80"
+    assert str(for_gpus) == f"{replace(kind, cuda='', cpu='')}-cuda12.9-75.80" + (
+        f"-{kind.cpu}" if kind.cpu else ""
+    )
 
 
 def test_json_of_a_kind_without_gpu_has_no_cuda() -> None:
     """It is part of every release."""
     kind = HostKind("x86_64", (3, 11), (2, 36))
+    assert str(kind) == "x86_64-cp311-glibc2.36"
     assert set(kind.to_json()) == {"architecture", "libc", "libc_version", "python"}
 
 
@@ -115,4 +119,5 @@ def test_running_builds_of_another_is_a_preorder(a: HostKind, b: HostKind, c: Ho
         assert a.runs_builds_of(c)
     if a.runs_builds_of(b):
         assert a.architecture == b.architecture
+        assert b.cpu in {"", a.cpu}
         assert set(b.platforms) <= set(a.platforms)

@@ -75,6 +75,15 @@ def made_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "alive", lambda _: False)
 
 
+def test_host_keys_are_those_of_claimed_sandboxes(layout: Layout, other: Layout) -> None:
+    other.known_hosts.write_text("bot1,10.213.78.11 ssh-ed25519 AAAAother\n")
+    assert claims.host_keys_on_this_machine() == frozenset()
+    claims.claim(other, lasting=True)
+    assert claims.host_keys_on_this_machine() == {"ssh-ed25519 AAAAother"}
+    other.known_hosts.unlink()
+    assert claims.host_keys_on_this_machine() == frozenset()
+
+
 def test_sandbox_under_construction_is_not_removed(
     layout: Layout, other: Layout, removed: list[Layout]
 ) -> None:

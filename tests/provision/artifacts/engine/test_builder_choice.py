@@ -17,8 +17,12 @@ BOOKWORM_ARM = HostKind("aarch64", (3, 11), (2, 36))
 TRIXIE_ARM = HostKind("aarch64", (3, 13), (2, 41))
 ADA = "cuda12.9-80.86.89.90"
 GPU = replace(BOOKWORM, cuda=ADA)
+HERE = replace(BOOKWORM, cpu="zen4")
 KINDS = st.sampled_from(
-    [BOOKWORM, TRIXIE, BOOKWORM_ARM, TRIXIE_ARM, GPU, replace(TRIXIE, cuda="cuda13.1-75")]
+    [
+        *(BOOKWORM, TRIXIE, BOOKWORM_ARM, TRIXIE_ARM, GPU, replace(TRIXIE, cuda="cuda13.1-75")),
+        *(HERE, replace(TRIXIE, cpu="zen4"), replace(TRIXIE, cpu="haswell"), replace(GPU, cpu="zen4")),
+    ]
 )
 
 
@@ -73,6 +77,40 @@ def test_builds_for_cpus_and_other_gpus_are_not_used_for_a_gpu() -> None:
     assert choose_builders([BOOKWORM], BOOKWORM, {}, [GPU]).builds == (BuildMachine(BOOKWORM),)
 
 
+def test_hosts_on_this_machine_get_a_build_for_its_processor() -> None:
+    newer = replace(TRIXIE, cpu="zen4")
+    choice = choose_builders([HERE, newer], BOOKWORM, {"bot1": HERE, "bot2": newer})
+    assert choice.builds == (BuildMachine(HERE),)
+    assert choice.built_on == {HERE: HERE, newer: HERE}
+
+
+def test_a_build_for_one_processor_never_serves_another_host() -> None:
+    elsewhere = replace(BOOKWORM, cpu="haswell")
+    for kind in (BOOKWORM, elsewhere):
+        choice = choose_builders([kind], BOOKWORM, {}, [HERE])
+        assert choice.builds == (BuildMachine(kind),)
+        assert choice.built_on == {kind: kind}
+
+
+def test_a_build_for_all_processors_serves_hosts_on_this_machine_too() -> None:
+    assert choose_builders([HERE], BOOKWORM, {}, [BOOKWORM]).built_on == {HERE: BOOKWORM}
+    assert choose_builders([HERE], BOOKWORM, {}, [HERE, BOOKWORM]).built_on == {HERE: BOOKWORM}
+    newer = replace(TRIXIE, cpu="zen4")
+    assert choose_builders([newer], BOOKWORM, {}, [newer, BOOKWORM]).built_on == {newer: BOOKWORM}
+
+
+def test_hosts_here_and_elsewhere_share_one_build_for_all_processors() -> None:
+    hosts = {"bot1": HERE, "prod": BOOKWORM}
+    choice = choose_builders(hosts.values(), BOOKWORM, hosts)
+    assert choice.builds == (BuildMachine(BOOKWORM),)
+    assert choice.built_on == {HERE: BOOKWORM, BOOKWORM: BOOKWORM}
+
+
+def test_a_host_on_this_machine_builds_for_others_with_all_variants() -> None:
+    hosts = {"bot1": HERE, "prod": TRIXIE}
+    assert choose_builders(hosts.values(), None, hosts).builds == (BuildMachine(BOOKWORM, "bot1"),)
+
+
 @given(st.lists(KINDS, min_size=1), st.none() | KINDS, st.lists(KINDS))
 def test_every_host_gets_a_build_it_can_run(
     kinds: list[HostKind], this_machine: HostKind | None, there: list[HostKind]
@@ -84,4 +122,7 @@ def test_every_host_gets_a_build_it_can_run(
     built = [(place.kind.architecture, place.kind.cuda) for place in choice.builds]
     assert len(built) == len(set(built))
     assert {*there, *(place.kind for place in choice.builds)} >= set(choice.built_on.values())
-    assert all(place.host is None or hosts[place.host] == place.kind for place in choice.builds)
+    assert all(
+        place.host is None or replace(hosts[place.host], cpu=place.kind.cpu) == place.kind
+        for place in choice.builds
+    )

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import tarfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,24 @@ from provision.artifacts.engine.recipe import KEY, SDIST, TOOLS, Recipe, build_s
 
 WHOLE_APT_LOG = ["update", "install --no-install-recommends g++", "purge g++ libc6-dev"]
 
+SOURCE = {
+    "CMakeLists.txt": 'set(LLAMA_BUILD_COMMON ON CACHE BOOL "Build the common library" FORCE)\n',
+    "vendor/llama.cpp/ggml/src/CMakeLists.txt": """\
+function(ggml_add_cpu_backend_variant tag_name)
+if (x86)
+    ggml_add_cpu_backend_variant(x64)
+    ggml_add_cpu_backend_variant(sse42              SSE42)
+        ggml_add_cpu_backend_variant(zen4           SSE42 AVX)
+elseif (ARM)
+    ggml_add_cpu_backend_variant(armv8.2_1    DOTPROD)
+    ggml_add_cpu_backend_variant(armv8.2_11   DOTPROD)
+endif()
+""",
+}
+"""Lines of the source that the script changes, as in llama-cpp-python 0.3.36."""
+
 FAKE_PYTHON = """#!/bin/sh
+cat CMakeLists.txt vendor/llama.cpp/ggml/src/CMakeLists.txt
 echo "targets $SKBUILD_BUILD_TARGETS"
 echo "args $CMAKE_ARGS"
 echo $$ > "$FAKE/pid"
@@ -31,11 +50,13 @@ def machine(tmp_path: Path) -> Path:
     """A build folder with what the laptop puts there, and programs that stand for the real ones."""
     folder = tmp_path / "clawd-engine.x"
     folder.mkdir()
-    for name, inside in ((SDIST, "llama-1/pyproject.toml"), (TOOLS, "tools/bin/ninja")):
+    source = {f"llama-1/{path}": text for path, text in SOURCE.items()}
+    for name, files in ((SDIST, source), (TOOLS, {"tools/bin/ninja": "x"})):
         with tarfile.open(folder / name, "w:gz") as archive:
-            info = tarfile.TarInfo(inside)
-            info.size = 1
-            archive.addfile(info, io.BytesIO(b"x"))
+            for path, text in files.items():
+                info = tarfile.TarInfo(path)
+                info.size = len(text)
+                archive.addfile(info, io.BytesIO(text.encode()))
     (tmp_path / "path").mkdir()
     return folder
 
@@ -46,7 +67,7 @@ def program(folder: Path, name: str, text: str) -> None:
     path.chmod(0o755)
 
 
-def start(folder: Path, *, only: bool = False, **recipe: bool) -> subprocess.Popen[str]:
+def start(folder: Path, *, only: bool = False, **recipe: Any) -> subprocess.Popen[str]:
     own = str(folder.parent / "path")
     return subprocess.Popen(
         ["/bin/sh", "-c", build_script(Recipe(str(folder), **recipe))],
@@ -90,11 +111,34 @@ def test_build_gets_its_flags_and_leaves_the_wheel(machine: Path) -> None:
     process = start(machine)
     output = finish(process)
     assert process.returncode == 0, output
-    assert "targets llama;llama-common" in output
+    assert "targets llama\n" in output
     assert "-DGGML_CPU_ALL_VARIANTS=ON" in output
     assert output.splitlines()[-1] == "wheel x.whl"
     assert (machine / "tools/bin/ninja").exists()
     assert (machine / "out").is_dir()
+
+
+def variants_left(output: str) -> list[str]:
+    return re.findall(r"ggml_add_cpu_backend_variant\((\S+?)[\s)]", output)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "left"),
+    [
+        ((), ["x64", "sse42", "zen4", "armv8.2_1", "armv8.2_11"]),
+        (("x64", "zen4"), ["x64", "zen4"]),
+        (("armv8.2_1",), ["armv8.2_1"]),
+    ],
+)
+def test_only_the_chosen_variants_are_built_and_never_the_common_library(
+    machine: Path, chosen: tuple[str, ...], left: list[str]
+) -> None:
+    program(machine, "g++", "#!/bin/sh\n")
+    program(machine, "python3", FAKE_PYTHON.format(then="echo wheel x.whl"))
+    output = finish(start(machine, variants=chosen))
+    assert [name for name in variants_left(output) if name != "tag_name"] == left
+    assert "function(ggml_add_cpu_backend_variant tag_name)" in output
+    assert "set(LLAMA_BUILD_COMMON OFF " in output
 
 
 def test_failed_build_leaves_no_files(machine: Path) -> None:
@@ -136,7 +180,7 @@ def alive(pid: int) -> bool:
 
 def without_compiler(machine: Path) -> None:
     """A PATH with the programs of a minimal Debian and no g++."""
-    names = "sh cat df awk rm mkdir tar gzip nproc env nice sort comm sleep"
+    names = "sh cat df awk sed rm mkdir tar gzip nproc env nice sort comm sleep"
     for name in names.split():
         real = next(Path(d, name) for d in ("/bin", "/usr/bin") if Path(d, name).exists())
         (machine.parent / "path" / name).symlink_to(real)
@@ -213,7 +257,7 @@ def for_gpus(machine: Path, then: str) -> subprocess.Popen[str]:
     with_apt(machine)
     etc = machine.parent / "etc"
     (etc / "apt/sources.list.d").mkdir(parents=True, exist_ok=True)
-    for name in ("grep", "install", "sed"):
+    for name in ("grep", "install"):
         (machine.parent / "path" / name).symlink_to(shutil.which(name) or name)
     (machine / KEY).write_bytes(b"key")
     recipe = Recipe(str(machine), install_compiler=True, cuda=CUDA, repository=URI)
@@ -279,7 +323,15 @@ def test_missing_cuda_compiler_on_this_machine_is_reported(machine: Path) -> Non
 def test_recipe_for_gpus_differs_and_recipe_for_cpus_has_no_cuda() -> None:
     assert recipe.recipe_text(CUDA) != recipe.recipe_text()
     assert "CUDA" not in recipe.recipe_text()
-    assert recipe.capabilities(None) == recipe.CAPABILITIES
+    assert recipe.recipe_text(CUDA, "zen4") != recipe.recipe_text(CUDA)
+    assert recipe.capabilities() == "cpu-variants"
+
+
+def test_a_build_for_one_processor_is_another_recipe_than_for_all() -> None:
+    texts = {recipe.recipe_text(cpu=cpu) for cpu in ("", "zen4", "haswell")}
+    assert len(texts) == 3
+    assert recipe.capabilities(cpu="zen4") == "cpu-zen4"
+    assert recipe.capabilities(CUDA, "zen4") == f"cpu-zen4-{CUDA}"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from inventory.errors import ArtifactError, HostError, ToolError
 from provision.artifacts import lockfile
 from provision.artifacts.cache import Cache
-from provision.artifacts.engine import wheel
+from provision.artifacts.engine import variants, wheel
 from provision.artifacts.engine.recipe import KEY, SDIST, TOOLS
 from provision.artifacts.engine.wheel import EngineWheel, NvidiaRepository, cached, engine_wheels, fetch_sdist
 from provision.artifacts.lockfile import Locked
@@ -30,6 +30,7 @@ class FakeHost:
     def __init__(self, wheel: Path, *, fails: bool = False) -> None:
         self.wheel, self.fails = wheel, fails
         self.put_there: list[str] = []
+        self.scripts: list[str] = []
         self.folder: str | None = None
 
     def run(self, script: str) -> Generator[str, None, None]:
@@ -41,6 +42,7 @@ class FakeHost:
             assert script == f"rm -rf {self.folder}"
             self.folder = None
         else:
+            self.scripts.append(script)
             yield "[1/2] a"
             if self.fails:
                 raise HostError("old: the build failed")
@@ -160,8 +162,66 @@ def test_changed_recipe_invalidates_cached_wheels(
     locked: Locked, engine: EngineWheel, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wheel.publish(locked, BOOKWORM, engine.path, cache)
-    monkeypatch.setattr("provision.artifacts.engine.recipe.recipe_text", lambda cuda=None: "other flags")
+    monkeypatch.setattr(
+        "provision.artifacts.engine.recipe.recipe_text", lambda cuda=None, cpu="": "other flags"
+    )
     assert cached(locked, cache) == []
+
+
+HERE = replace(BOOKWORM, cpu="zen4")
+
+
+@pytest.fixture
+def for_zen4(make_wheel: Callable[..., Path], tmp_path: Path) -> Path:
+    libraries = ("llama_cpp/lib/libllama.so", "bin/libggml-cpu-x64.so", "bin/libggml-cpu-zen4.so")
+    files = dict.fromkeys(libraries, b"\x7fELF")
+    return make_wheel("llama-cpp-python", "9.9", "py3-none-linux_x86_64", files, folder=tmp_path / "zen4")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_an_engine_for_one_processor_is_kept_apart_from_the_one_for_all(
+    locked: Locked, source: RuntimeSource, engine: EngineWheel, for_zen4: Path, cache: Cache
+) -> None:
+    machine = FakeHost(for_zen4)
+    here = engine_wheels([HERE], cache, hosts={"old": HERE}, connect=lambda _: machine, source=source)[HERE]
+    assert here.built_on == HERE
+    assert "cpu-zen4" in here.path.parent.name
+    assert "(x64|zen4)" in machine.scripts[-1]
+    assert cached(locked, cache) == []
+    assert cached(locked, cache, cpu="haswell") == []
+    assert cached(locked, cache, cpu="zen4") == [here]
+    # A host elsewhere gets one with all variants, which then serves hosts on this machine as well.
+    machine = FakeHost(engine.path)
+    hosts = {"old": BOOKWORM}
+    found = engine_wheels([BOOKWORM], cache, hosts=hosts, connect=lambda _: machine, source=source)
+    assert found[BOOKWORM].built_on == BOOKWORM
+    assert "zen4" not in machine.scripts[-1]
+    assert found[BOOKWORM].path.read_bytes() == engine.path.read_bytes()
+    assert engine_wheels([HERE], cache, source=source)[HERE] == found[BOOKWORM]
+
+
+def test_a_wheel_with_fewer_variants_than_its_kind_needs_is_refused(
+    locked: Locked, for_zen4: Path, cache: Cache
+) -> None:
+    with pytest.raises(ArtifactError, match="without libggml-cpu-haswell"):
+        wheel.publish(locked, replace(HERE, cpu="haswell"), for_zen4, cache)
+    with pytest.raises(ArtifactError, match="without libggml-cpu-sse42"):
+        wheel.publish(locked, BOOKWORM, for_zen4, cache)
+    assert cached(locked, cache) == []
+    assert wheel.publish(locked, HERE, for_zen4, cache).built_on == HERE
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fraction", "left"),
+    [
+        (4.2, 0.02, " (4 s)"),
+        (30, 0.2, " (about 2 min left)"),
+        (100, 0.6, " (about 67 s left)"),
+        (100, 1.0, " (about 1 s left)"),
+    ],
+)
+def test_a_build_reports_how_much_is_left(seconds: float, fraction: float, left: str) -> None:
+    assert wheel._left(seconds, fraction) == left
 
 
 GPU = replace(BOOKWORM, cuda="cuda12.9-80.86.89.90")
@@ -169,7 +229,9 @@ GPU = replace(BOOKWORM, cuda="cuda12.9-80.86.89.90")
 
 @pytest.fixture
 def for_gpus(make_wheel: Callable[..., Path], engine: EngineWheel, tmp_path: Path) -> Path:
-    files = {"llama_cpp/lib/libllama.so": b"\x7fELF", "bin/libggml-cuda.so": b"\x7fELF"}
+    names = ["cuda", *(f"cpu-{name}" for name in variants.built_for("x86_64", variants.ALL))]
+    files = {f"bin/libggml-{name}.so": b"\x7fELF" for name in names}
+    files["llama_cpp/lib/libllama.so"] = b"\x7fELF"
     return make_wheel("llama-cpp-python", "9.9", "py3-none-linux_x86_64", files, folder=tmp_path / "gpu")
 
 
