@@ -1,4 +1,4 @@
-"""What is on a host, as lines: to tell what a deployment has left there."""
+"""What is on a host, as lines: to find what a deployment has left there."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Applied:
 
 @dataclass(frozen=True)
 class Box:
-    """Running hosts, bot1 and so on, one for each of `releases`; `folder` is for what lies beside them."""
+    """Running hosts, bot1 and so on, one for each of `releases`; `folder` is for files next to them."""
 
     layout: Layout
     folder: Path
@@ -125,7 +125,7 @@ class Host:
         return sandbox.execute(self.name, command, layout=self.layout, timeout=120).strip()
 
     def data(self) -> dict[str, Any]:
-        """What the operator's pyinfra inventory says of the host beside settings of components."""
+        """What the operator's pyinfra inventory says of the host in addition to settings of components."""
         return {
             "ssh_hostname": self.address,
             "ssh_user": "operator",
@@ -137,7 +137,7 @@ class Host:
         }
 
     def start(self, operations: str, **data: Any) -> subprocess.Popen[str]:
-        """pyinfra, carrying out a file of `operations` on the host, which has this data beside its own."""
+        """Start pyinfra with `operations` on the host, which has this data in addition to its own."""
         inventory, deploy = self.folder / "hosts.py", self.folder / "deploy.py"
         inventory.write_text(f"hosts = [({self.name!r}, {self.data() | plain(data)!r})]\n")
         deploy.write_text(operations)
@@ -151,7 +151,7 @@ class Host:
         )
 
     def run(self, operations: str, **data: Any) -> Applied:
-        """What became of it."""
+        """Return its result."""
         process = self.start(operations, **data)
         try:
             output, _ = process.communicate(timeout=PYINFRA_S)
@@ -160,7 +160,7 @@ class Host:
         return Applied.read(process.returncode, output)
 
     def attempt(self, data: Mapping[str, Any] | None = None, /, **settings: Settings) -> Applied:
-        """One run that applies these components, in this order, with this data beside their settings."""
+        """Apply these components in this order, with this data in addition to their settings."""
         return self.run(calls("apply", settings), **settings, **(data or {}))
 
     def apply(self, data: Mapping[str, Any] | None = None, /, **settings: Settings) -> frozenset[str]:
@@ -272,8 +272,8 @@ def boxes(bridge: str, subnet: int) -> Callable[..., Iterator[Box]]:
     return box
 
 
-def beside(folder: Path, bridge: str, subnet: int) -> Layout:
-    """A sandbox beside the one in use: on a bridge and 10.213.`subnet`.0/24 of its own."""
+def layout_next_to(folder: Path, bridge: str, subnet: int) -> Layout:
+    """A sandbox next to the one in use: on a bridge and 10.213.`subnet`.0/24 of its own."""
     network = IPv4Network(f"10.213.{subnet}.0/24")
     return Layout(folder, bridge=bridge, subnet=network, table=f"clawd_{bridge}_test")
 
@@ -281,7 +281,7 @@ def beside(folder: Path, bridge: str, subnet: int) -> Layout:
 @contextmanager
 def standing(folder: Path, bridge: str, subnet: int, releases: Sequence[str]) -> Iterator[Box]:
     """Hosts of these releases, removed afterwards."""
-    layout = beside(folder / ".sandbox", bridge, subnet)
+    layout = layout_next_to(folder / ".sandbox", bridge, subnet)
     try:
         sandbox.up(len(releases), tuple(releases), layout=layout)
         yield Box(layout, folder, tuple(releases))
@@ -316,7 +316,7 @@ def on_all(check: Callable[[H], None]) -> Callable[[Mapping[str, H]], None]:
 def until(
     condition: Callable[[], bool], *, seconds: float = 30, otherwise: Callable[[], str] = lambda: ""
 ) -> None:
-    """Waits for the condition. Fails when it has not come about in time, with what `otherwise` tells."""
+    """Waits for the condition. Fails when it has not come about in time, with the message of `otherwise`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"did not come about in time {otherwise()}"

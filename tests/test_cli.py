@@ -245,12 +245,12 @@ def test_internal_error_is_reported_with_the_path_of_its_log(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def wrong(*_: object) -> pipeline.Outcome:
-        raise KeyError("what nobody thought of")
+        raise KeyError("unexpected key")
 
     monkeypatch.setattr(pipeline, "plan", wrong)
     assert in_process("plan", "-i", "prod", "--json") == 1
     captured = capsys.readouterr()
-    assert "internal error (KeyError: 'what nobody thought of')" in json.loads(captured.out)["error"]
+    assert "internal error (KeyError: 'unexpected key')" in json.loads(captured.out)["error"]
     (log,) = (tmp_path / "state").rglob("*.log")
     assert str(log) in captured.err
     assert "Traceback" in log.read_text()

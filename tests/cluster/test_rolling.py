@@ -1,4 +1,4 @@
-"""Releases change under load, and nobody notices; a broken one is stopped at the first bot."""
+"""Roll out releases under load without a failed request; a broken one is stopped at the first bot."""
 
 from __future__ import annotations
 

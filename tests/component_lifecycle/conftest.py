@@ -1,4 +1,4 @@
-"""One deployment for all tests here: they tell one story, in the order of the file."""
+"""One deployment for all tests here: they are steps of one story, in the order of the file."""
 
 from __future__ import annotations
 

@@ -11,15 +11,16 @@ from tests.component_lifecycle.deployment import Life
 from tests.component_lifecycle.kept import ACCOUNTS, FOUND_AGAIN, KEPT, MAKE_DATA
 from tests.host_snapshot import MAY_DIFFER, differences
 
-# Certificates are made anew; their hourly look locks.
-ANEW = (*MAY_DIFFER, "/etc/clawd/tls.d", "/etc/clawd/tls ->", "/var/lib/clawd/state/tls.lock")
+# Certificates are issued again; their hourly look locks.
+REISSUED = (*MAY_DIFFER, "/etc/clawd/tls.d", "/etc/clawd/tls ->", "/var/lib/clawd/state/tls.lock")
 
 
 def unlike_before(life: Life, *but: str) -> dict[str, frozenset[str]]:
     """What is on each host that was not there, or is no more, since the first inventory of little."""
     now = life.look_at_all()
     return {
-        host: differences(life.records["least"][host], now[host], but=(*ANEW, *but)) for host in life.hosts
+        host: differences(life.records["least"][host], now[host], but=(*REISSUED, *but))
+        for host in life.hosts
     }
 
 

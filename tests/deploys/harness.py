@@ -40,7 +40,7 @@ OWN: dict[str, Any] = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.
 
 @dataclass(frozen=True)
 class Run:
-    """What became of the operations of one run, in order, and taken together."""
+    """Results of the operations of one run, in order, and taken together."""
 
     predictions: tuple[bool, ...]
     results: tuple[bool, ...]

@@ -1,4 +1,4 @@
-"""Which metrics there are: those of ours, as our programs tell them, and those of others that we know."""
+"""Which metrics there are: those of ours, as our programs export them, and those of others that we know."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OF_OTHERS = frozenset(
         "nginx_up",
         "pg_up",
         "alertmanager_notifications_failed_total",
-        # Of the process, as every client library of Prometheus tells them (here: the bot's).
+        # Of the process, as every client library of Prometheus exports them (here: the bot's).
         "process_resident_memory_bytes",
     }
 )

@@ -59,7 +59,7 @@ def unit(golden: Path, folder: Path) -> None:
 
 
 def drop_in(golden: Path, folder: Path) -> None:
-    """What is ours about a unit of a package, beside a unit as the package has one."""
+    """What is ours about a unit of a package, next to a unit as the package has one."""
     (folder / "packaged.service").write_text("[Service]\nExecStart=/bin/true\n")
     (folder / "packaged.service.d").mkdir()
     shutil.copy(golden, folder / "packaged.service.d" / "clawd.conf")
@@ -330,7 +330,7 @@ def fixed_parts(template: Path) -> list[str]:
 
 
 def templates() -> list[Path]:
-    """All of them, but not what Python leaves beside those that are its own."""
+    """All of them, but not the caches that Python writes."""
     return sorted(
         file for file in TEMPLATES.rglob("*") if file.is_file() and file.parent.name != "__pycache__"
     )

@@ -21,21 +21,21 @@ SUDO = "/usr/sbin/visudo -cqf {}"
 SYSCTL = """
 sed -n 's/^\\([a-z][^ =]*\\) *=.*/\\1/p' {} | while read -r key; do sysctl -n $key >/dev/null || exit 1; done
 """
-# A second journald, of a namespace, tells what it does not understand of the settings of that.
+# A second journald, of a namespace, reports what it does not understand of the settings of that.
 JOURNALD = """
 settings=/etc/systemd/journald@golden.conf
 cp {} $settings
-told=$(SYSTEMD_LOG_TARGET=console timeout 2 /lib/systemd/systemd-journald golden 2>&1 | grep -F "$settings:")
+said=$(SYSTEMD_LOG_TARGET=console timeout 2 /lib/systemd/systemd-journald golden 2>&1 | grep -F "$settings:")
 rm -rf $settings /run/systemd/journal.golden /run/log/journal/*.golden /var/log/journal/*.golden
-[ -z "$told" ] || { echo "$told"; exit 1; }
+[ -z "$said" ] || { echo "$said"; exit 1; }
 """
 LOGROTATE = """
 command -v logrotate >/dev/null || apt-get install -qq -y --no-install-recommends logrotate >/dev/null 2>&1
-told=$(logrotate --debug {} 2>&1) && ! echo "$told" | grep -E '^error:|unknown option'
+output=$(logrotate --debug {} 2>&1) && ! echo "$output" | grep -E '^error:|unknown option'
 """
 MODPROBE = """
 command -v modprobe >/dev/null || apt-get install -qq -y --no-install-recommends kmod >/dev/null 2>&1
-told=$(modprobe --config {} --showconfig 2>&1 >/dev/null) && [ -z "$told" ] || { echo "$told"; exit 1; }
+output=$(modprobe --config {} --showconfig 2>&1 >/dev/null) && [ -z "$said" ] || { echo "$said"; exit 1; }
 """
 COMMANDS = {
     "base/golden/etc-ssh-sshd_config.d-10-clawd.conf": (SSHD, "Nonsense yes"),

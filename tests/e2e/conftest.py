@@ -53,7 +53,7 @@ def feishu(world: World) -> Iterator[Control]:
 def deployed(world: World, telegram: Control, feishu: Control) -> World:
     """The hosts after a first run that was interrupted, the run that completed it, and one more.
 
-    What these runs said is in `records`; meanwhile somebody without rights looked for secrets on bot1.
+    What these runs said is in `records`; during them an unprivileged user looked for secrets on bot1.
     """
     world.inventory()
     world.records["bare"] = world.look("bot2")

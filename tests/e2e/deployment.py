@@ -26,7 +26,7 @@ SECRET_NAMES = (
 
 
 def layout_for_tests(folder: Path) -> Layout:
-    """A sandbox beside the one in use: its own bridge, addresses and firewall table."""
+    """A sandbox next to the one in use: its own bridge, addresses and firewall table."""
     return Layout(folder, bridge="clawde", subnet=IPv4Network("10.213.82.0/24"), table="clawd_e2e")
 
 
@@ -48,7 +48,7 @@ class World(Deployment):
         hosts: tuple[str, ...] | None = None,
         replacing: Mapping[str, str] | None = None,
     ) -> Path:
-        """Writes an inventory for some of the hosts; `replacing` gives whole top-level sections anew."""
+        """Writes an inventory for some of the hosts; `replacing` replaces whole top-level sections."""
         sections = {**self._sections(hosts or self.hosts), **(replacing or {})}
         return self.declare(name, "\n".join(sections.values()) + "\n")
 
@@ -67,7 +67,7 @@ class World(Deployment):
         }
 
     def interrupted(self, *words: str, at: str) -> subprocess.CompletedProcess[str]:
-        """Runs the program and presses Ctrl-C when it tells of `at` on standard error."""
+        """Runs the program and presses Ctrl-C when it prints `at` on standard error."""
         process = self.start(*words)
         assert process.stdout
         assert process.stderr

@@ -54,7 +54,7 @@ def test_no_secret_is_in_output_or_logs_of_the_program(deployed: World) -> None:
     logged = [file.read_text() for file in deployed.folder.glob("state/**/*.log")]
     assert logged
     for name, secret in deployed.secrets.items():
-        assert not any(secret in text for text in (*said, *logged)), f"{name} was told"
+        assert not any(secret in text for text in (*said, *logged)), f"{name} was printed or logged"
 
 
 def test_no_secret_is_in_journal_units_or_process_arguments_of_hosts(deployed: World) -> None:

@@ -1,4 +1,4 @@
-"""What can go wrong on the way is told plainly, changes nothing it should not, and the next run completes."""
+"""What can go wrong during a run is reported, changes nothing it should not, and the next run completes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prometheus watches a real bot from another host; made slow, it is told of by alerts in both chats.
+"""Prometheus watches a real bot from another host; made slow, it fires alerts in both chats.
 
 The deployment is the program's own (`clawd-provision up`), the times between are declared ones: it measures
 every two seconds, and thresholds need to be exceeded for six. Telegram and Feishu are the stand-ins.
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.campaign
 
 CHAT, ROOM = -100200300, "oc_ops"
 ANSWER_SECONDS = 2.0
-# Whoever writes has to wait for this lock, as for a disk that is slow.
+# A process that writes has to wait for this lock, as for a disk that is slow.
 SLOW_DISK = """
 import sqlite3, time
 connection = sqlite3.connect("/var/lib/clawd-bot/bot.db", timeout=30, isolation_level=None)
@@ -85,12 +85,12 @@ class Watched:
     runs: dict[str, Any]
 
     def alerts(self) -> tuple[str, str]:
-        """All that was told in both chats."""
+        """Return the text of all alerts in both chats."""
         texts = [message["text"] for message in self.telegram.get("sent", chat_id=str(CHAT))]
         return "\n".join(texts), str(self.feishu.get("sent", chat_id=ROOM))
 
     def wait_for(self, words: str, seconds: float) -> float:
-        """Seconds until both chats were told of `words`."""
+        """Return the seconds until both chats got `words`."""
         begun = time.monotonic()
         while not all(words in text for text in self.alerts()):
             assert time.monotonic() - begun < seconds, self.alerts()
@@ -203,10 +203,10 @@ def test_slow_bot_fires_alerts_in_both_chats_and_recovery_resolves_them(watched:
             by_requests = by_answers + watched.wait_for("HighLatency", 180)
     finally:
         world.on("bot2", "systemctl stop slow")
-    print(f"SlowMessages was told after {by_answers:.0f} s, HighLatency after {by_requests:.0f} s")
+    print(f"SlowMessages arrived after {by_answers:.0f} s, HighLatency after {by_requests:.0f} s")
     print(watched.alerts()[0])
-    print(f"the recovery was told after {watched.wait_for('已恢复', 180):.0f} s")
+    print(f"the recovery arrived after {watched.wait_for('已恢复', 180):.0f} s")
     telegram, _ = watched.alerts()
     assert "🔥 告警 [warning] HighLatency · bot\nHTTP 请求 P99 延迟为" in telegram
     once = [line for line in telegram.split("\n") if line.startswith("🔥 告警 [warning] HighLatency")]
-    assert len(once) == 1, "one alert was told more than once"
+    assert len(once) == 1, "one alert was sent more than once"

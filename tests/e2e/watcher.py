@@ -23,7 +23,7 @@ LARGEST = 1 << 20
 
 
 def main() -> None:
-    """Looks as often as it can until told to stop."""
+    """Look as often as possible until stopped."""
     secrets = []
     for line in sys.stdin:
         if not line.strip():

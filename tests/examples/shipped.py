@@ -57,7 +57,7 @@ class Shipped(Deployment):
         return file
 
     def up(self) -> dict[str, list[str]]:
-        """What an `up` changed, by host; the time that it took is told."""
+        """What an `up` changed, by host; print the time that it took."""
         begun = time.monotonic()
         document = self.json("up", "-i", "prod", "--yes", timeout=1800)
         changed: dict[str, list[str]] = {

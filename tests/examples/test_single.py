@@ -16,7 +16,7 @@ from tests.examples.shipped import QUESTION, Shipped, ask_on_telegram
 from tests.platforms import telegram_at
 from tests.standins.control import Control
 
-# Of every process its share of the memory that it has, in KiB; pages of files count, whoever else maps them.
+# Of every process its share of its memory, in KiB; pages of files count, also if other processes map them.
 SHARES = """for process in /proc/[0-9]*; do
     unit=$(grep -oE '[^/]*\\.(service|scope)$' $process/cgroup 2>/dev/null | head -n 1)
     awk -v unit="${unit:-other}" '/^Pss:/ {print unit, $2}' $process/smaps_rollup 2>/dev/null

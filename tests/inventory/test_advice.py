@@ -1,4 +1,4 @@
-"""No mistake gives advice that the value follows already, whatever the type: what is advised is taken."""
+"""No mistake gives advice that the value follows already, for every type: what is advised is taken."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ values = (
 
 
 def mistakes(model: type[BaseModel], key: str, in_list: bool, value: Any) -> list[Wrong]:
-    """Return what is wrong with the value alone; keys that the model lacks besides do not count."""
+    """Return what is wrong with the value alone; keys that the model lacks in addition do not count."""
     data = {key: [value] if in_list else value}
     try:
         model.model_validate_json(json.dumps(data), strict=True)

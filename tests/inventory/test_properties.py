@@ -1,4 +1,4 @@
-"""Whatever a file says, loading it ends in an inventory or in errors made for people."""
+"""Loading any file ends in an inventory or in errors made for people."""
 
 from __future__ import annotations
 

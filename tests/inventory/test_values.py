@@ -241,7 +241,7 @@ def test_kernel_setting_ignores_quotes_and_repeated_spaces() -> None:
 
 
 def test_every_text_field_has_a_type_without_line_breaks() -> None:
-    """A plain `str` takes line breaks, and whoever writes it into a file on a host writes two lines."""
+    """A plain `str` takes line breaks, and would be two lines in a file on a host lines."""
     loose = [name for name, spot in _texts(Inventory) if not _strict(spot)]
     assert loose == []
     assert len(list(_texts(Inventory))) > 60

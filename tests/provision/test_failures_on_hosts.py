@@ -1,4 +1,4 @@
-"""What goes wrong on real hosts: told with component, operation, output and advice; what was live stays.
+"""What goes wrong on real hosts: reported with component, operation, output and advice; what was live stays.
 
 Package lock held, sources that cannot be reached, a disk that is full, a clock that is wrong, a service that
 will not start.

@@ -115,7 +115,7 @@ def test_jump_host_may_be_a_host_of_the_inventory(network: Network, log: RunLog)
 def test_jump_host_with_unknown_key_is_refused_without_asking(
     network: Network, log: RunLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("nobody may be asked"))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("the user may not be asked"))
     with session(network, log, network.inventory(east=None)) as hosts:
         unreachable = hosts.connect()
         assert hosts.hosts == ("west",)

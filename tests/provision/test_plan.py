@@ -49,11 +49,11 @@ def test_plan_counts_and_shows_only_changes() -> None:
 
 
 def test_result_json_contains_the_failure() -> None:
-    failure = OperationFailure("nginx", "File nginx.conf", ("unknown directive",), "mend the template")
+    failure = OperationFailure("nginx", "File nginx.conf", ("unknown directive",), "fix the template")
     result = Result((HostResult("one", Status.FAILED, (FILE,), 3, failure),))
     assert not result.succeeded
     assert result.changed == 1
     host = json.loads(json.dumps(result.to_json()))["hosts"][0]
     assert host["status"] == "failed"
     assert host["failure"]["output"] == ["unknown directive"]
-    assert "\nhint: mend the template" in str(failure)
+    assert "\nhint: fix the template" in str(failure)

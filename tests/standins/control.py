@@ -30,7 +30,7 @@ class Control:
         return self._answer(self._client.get(f"/_control/{name}", params=self._query | query))
 
     def post(self, name: str, **body: Any) -> Any:
-        """Tell `/_control/<name>`; a field that is a keyword of Python may end with an underscore."""
+        """Post to `/_control/<name>`; a field that is a keyword of Python may end with an underscore."""
         given = {key.rstrip("_"): value for key, value in body.items()}
         return self._answer(self._client.post(f"/_control/{name}", params=self._query, json=given))
 

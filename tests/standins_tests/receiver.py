@@ -1,4 +1,4 @@
-"""A webhook that keeps what it gets and answers as it is told."""
+"""A webhook that keeps what it gets and gives scripted answers."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def settings(**changes: Any) -> AlertmanagerSettings:
     ("name", "found"),
     [
         ("team", settings(database=DATABASE)),
-        ("nobody-told", settings(monitoring={})),
+        ("no-receivers", settings(monitoring={})),
     ],
 )
 def test_configuration_equals_golden_file_and_amtool_accepts_it(

@@ -42,7 +42,7 @@ class Server(Host):
         return ours | changes
 
     def failing(self) -> set[str]:
-        """What `verify` finds wrong, told an inventory in which this machine runs the bot."""
+        """Return what `verify` finds wrong, with an inventory in which this machine runs the bot."""
         laptop = {**self.declared("runtime"), "address": self.box.machine}
         declared = {"password": secret(PASSWORD), "max_connections": 50, "backups": {"keep": 7}}
         loaded = self.loaded("database", others={"laptop": laptop}, database=declared)
@@ -229,7 +229,7 @@ def test_postgresql_restarts_only_for_settings_that_need_it(host: Server) -> Non
         ("settings.conf", "ssl = on\nwork_mem = 'plenty'\n", "invalid value for parameter"),
         ("settings.conf", "ssl = on\nssl_cert_file = '/nowhere.pem'\n", "could not load server certificate"),
         ("start.conf", "shared_buffers = '400TB'\n", "FATAL"),
-        ("pg_hba.conf", "hostssl clawd clawd nobody's-address scram\n", "FATAL"),
+        ("pg_hba.conf", "hostssl clawd clawd not-an-address scram\n", "FATAL"),
     ],
 )
 def test_configuration_refused_by_postgresql_does_not_go_live(

@@ -16,7 +16,7 @@ from tests.deploys.inventories import inventory
 UNKNOWN = HostResources(None, None)
 
 TEAM = {"web1": ["nginx"], "bot1": ["runtime"], "bot2": ["runtime"], "db1": ["database"]}
-BESIDE = {"bot1": ["runtime", "nginx", "database"]}
+WITH_BOT = {"bot1": ["runtime", "nginx", "database"]}
 TLS = f"sslmode=verify-full&sslrootcert={AUTHORITY}"
 
 
@@ -42,13 +42,13 @@ def test_only_hosts_of_bots_may_connect() -> None:
 
 
 def test_database_listens_on_loopback_when_its_only_bot_is_local() -> None:
-    settings = settings_for(team(BESIDE), "bot1")
+    settings = settings_for(team(WITH_BOT), "bot1")
     assert settings is not None
     assert (settings.listen, settings.clients) == ("localhost", ("127.0.0.1",))
     assert settings.names == ("10.0.0.1", "127.0.0.1")
-    assert openings_for(team(BESIDE), "bot1") == ()
-    assert ports_for(team(BESIDE), "bot1") == (5432,)
-    assert database_url(team(BESIDE), "bot1") == f"postgresql+psycopg://clawd@127.0.0.1:5432/clawd?{TLS}"
+    assert openings_for(team(WITH_BOT), "bot1") == ()
+    assert ports_for(team(WITH_BOT), "bot1") == (5432,)
+    assert database_url(team(WITH_BOT), "bot1") == f"postgresql+psycopg://clawd@127.0.0.1:5432/clawd?{TLS}"
 
 
 def test_database_uses_internal_addresses() -> None:

@@ -2,7 +2,7 @@
 
 nspawn hosts have no udev and no nodes of disks. `Attached` does what udev would: it makes the nodes of the
 disk and of partitions as they appear, and the links in /dev/disk/by-uuid. The kernel of the machine may have
-no support for partition tables; `partx` then tells it of partitions, as the component does.
+no support for partition tables; `partx` then adds the partitions, as the component does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A later purge of the data disk: only folders that were noted go, and only where nobody uses the disk."""
+"""A later purge of the data disk: only folders that were noted go, and only where the disk is not in use."""
 
 from __future__ import annotations
 

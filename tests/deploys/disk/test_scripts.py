@@ -136,7 +136,7 @@ def test_move_that_is_killed_before_any_command_is_completed_by_the_next_run(tmp
 
 
 def test_files_changed_after_a_killed_move_are_not_lost(tmp_path: Path) -> None:
-    """Until the old folder is renamed it alone counts, whatever was copied before."""
+    """Until the old folder is renamed it alone counts, not what was copied before."""
     for number in range(1, 400, 3):
         house = House(tmp_path / str(number), FILES)
         if house.run(PLACE, kill_at=number).returncode == 0:

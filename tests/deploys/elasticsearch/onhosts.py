@@ -19,7 +19,7 @@ from tests.standins.elastic.build import Repository
 PROGRAMS = ("elasticsearch", "logstash", "kibana", "filebeat")
 VERSION = "9.4.9"
 FAR = {"far": {"address": "192.0.2.1", "roles": ["runtime"]}}
-"""A bot whose lines are kept; nobody goes there."""
+"""Declare a bot whose lines are kept; it is not reached."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the programs are told, as files that a person has read, and as others read them."""
+"""Configuration of the programs, as files that a person has read, and as others read them."""
 
 from __future__ import annotations
 

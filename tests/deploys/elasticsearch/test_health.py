@@ -1,4 +1,4 @@
-"""What a node is asked before it restarts and after, of a server that answers as told."""
+"""What a node is asked before it restarts and after, of a server with scripted answers."""
 
 from __future__ import annotations
 

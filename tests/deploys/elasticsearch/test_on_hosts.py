@@ -43,7 +43,7 @@ def log_host(host: Host, repository: Repository, **packages: str) -> LogHost:
     assert set(made.settings) == set(PROGRAMS)
     sends = made.settings["filebeat"]
     assert isinstance(sends, FilebeatSettings)
-    # No host may keep log lines beside a bot; here it also plays the bot's, to have its lines.
+    # No host may keep log lines next to a bot; here it also plays the bot's, to have its lines.
     datasets = ("bot", "engine", *sends.datasets)
     return made.given("filebeat", datasets=datasets).given("logstash", senders={host.name: datasets})
 
@@ -130,7 +130,7 @@ def test_log_lines_arrive_parsed(host: LogHost) -> None:
     assert request["@timestamp"] == "2026-01-31T04:00:00.000Z"
     assert request["http"]["response"]["status_code"] == 502
     audits = [source for index, source in lines.items() if index == "logs-clawd.audit-default"]
-    assert audits, "the operator's sudo was not told"
+    assert audits, "sudo of the operator was not logged"
 
 
 def test_checks_report_damage_and_up_repairs_only_that(host: LogHost) -> None:

@@ -40,9 +40,9 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LogHost]]:
 def declared(box: Box, packages: dict[str, str]) -> LoadedInventory:
     """An inventory of three log hosts that get their packages so."""
     first, *others = (Host(box, name) for name in box.names)
-    beside = {first.name: {}, **{host.name: host.declared("logs") for host in others}, **FAR}
+    other_hosts = {first.name: {}, **{host.name: host.declared("logs") for host in others}, **FAR}
     password = secret("the-password-of-the-log-hosts-of-this-test")
-    return first.loaded("logs", others=beside, logs={"password": password, "packages": packages})
+    return first.loaded("logs", others=other_hosts, logs={"password": password, "packages": packages})
 
 
 def all_at_once(hosts: list[LogHost]) -> dict[str, frozenset[str]]:

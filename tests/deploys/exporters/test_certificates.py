@@ -1,4 +1,4 @@
-"""The ends of certificates that only `up` renews: told to metrics, and looked at by the checks."""
+"""The ends of certificates that only `up` renews: exported as metrics and checked."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_expiry_alert_says_which_command_renews() -> None:
 
 
 def host_with(folder: Path) -> Any:
-    """A host whose files lie in `folder`, whatever they are asked by."""
+    """A host whose files lie in `folder`, under any path."""
 
     def file(path: str) -> Any:
         found = folder / Path(path).name

@@ -1,4 +1,4 @@
-"""What the exporters are told, as files that a person has read."""
+"""Configuration of the exporters, as files that a person has read."""
 
 from __future__ import annotations
 

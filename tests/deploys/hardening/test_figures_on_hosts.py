@@ -1,4 +1,4 @@
-"""The figures of deploys/hardening/README.md, measured anew: ssh-audit, lynis and systemd-analyze."""
+"""The figures of deploys/hardening/README.md, measured again: ssh-audit, lynis and systemd-analyze."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_systemd_exposure_of_every_unit_is_low(host: Host) -> None:
 
 
 def test_ssh_audit_reports_no_failure(host: Host) -> None:
-    """The last: whoever connects without a login, as it does, is refused for a while by OpenSSH 10."""
+    """The last: a client that connects without a login, as it does, is refused for a while by OpenSSH 10."""
     words = [sys.executable, "-m", "ssh_audit.ssh_audit", "--json", "--skip-rate-test", host.address]
     completed = subprocess.run(words, capture_output=True, text=True, timeout=120)
     found = json.loads(completed.stdout)

@@ -237,9 +237,9 @@ def test_pyinfra_alone_refuses_to_disable_the_only_known_host_key() -> None:
 
 
 def test_root_login_stays_permitted_until_another_login_is_certain() -> None:
-    nobody = settings_for(inventory(), "bot1")
-    assert nobody is not None
-    assert nobody.root_login
+    without_operator = settings_for(inventory(), "bot1")
+    assert without_operator is not None
+    assert without_operator.root_login
     for login in ("root", None):
         run = bare_host(settings(), login=login)
         assert "PermitRootLogin prohibit-password" in written(

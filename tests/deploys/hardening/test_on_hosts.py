@@ -84,7 +84,7 @@ def test_changed_package_file_is_reported(host: Host) -> None:
 
 
 def test_fail2ban_bans_a_client_with_failed_logins(host: Host) -> None:
-    """The machine itself guesses, from an address of its own on the bridge: nobody else is shut out."""
+    """The machine itself guesses, from an address of its own on the bridge: no other client is banned."""
     guesser = "10.213.94.201"
     subprocess.run(["ip", "address", "add", f"{guesser}/24", "dev", "clph"], check=True)
     try:

@@ -123,7 +123,7 @@ def test_lines_of_real_sudo_and_su_are_parsed(host: Host, pipeline: Any) -> None
     assert ("eve", "/usr/bin/id", "success") not in commands
     assert {outcome for name, _, outcome in commands if name == "eve"} <= {"failure"}
     assert not [event for event in events if INNOCENT in event.get("source", {}).get("address", "")]
-    # Whose program had ended before journald looked is not known, and the line says so.
+    # Whose program had ended before journald looked is not known, and the line has a tag.
     verified = [event for event in ours if "unverified" not in event.get("tags", ())]
     assert not [event for event in verified if "forged" in event.get("process", {}).get("command_line", "")]
     messages = [event["message"] for event in events if "COMMAND=/bin/forged" in event["message"]]

@@ -120,7 +120,7 @@ class Served:
         return connection.getresponse()
 
     def connection(self) -> http.client.HTTPSConnection:
-        """For several requests: it is kept for as long as nginx keeps it, and made anew by the next one."""
+        """Return one for several requests; where nginx closes it, the next request opens it again."""
         trusting = ssl._create_unverified_context()
         return http.client.HTTPSConnection("127.0.0.1", self.https_port, timeout=10, context=trusting)
 
@@ -180,7 +180,7 @@ def internal_certificate(folder: Path, signer: KeyPair, *names: str) -> None:
 
 
 def moved(text: str, folder: Path, status_port: int) -> str:
-    """A file with its fixed places moved into `folder`, so that nginx runs beside anything else."""
+    """A file with its fixed places moved into `folder`, so that nginx runs next to other servers."""
     for old, new in {
         "/etc/nginx/nginx.conf": str(folder / "nginx.conf"),
         "/etc/nginx/clawd": str(folder),
@@ -224,7 +224,7 @@ def bot(status: int = 200, going: threading.Event | None = None) -> Iterator[int
 
 
 def settings_of(upstreams: Sequence[str], **changes: Any) -> NginxSettings:
-    """What an nginx in front of these is told; every path has the limits of the tests."""
+    """Return the settings of an nginx in front of these; every path has the limits of the tests."""
     path = PathSettings(requests_per_second=RATE, burst=2 * RATE)
     paths = {"telegram": path, "feishu": path, "console": path, "health": path}
     names = ("bot.test", "127.0.0.1", "::1")

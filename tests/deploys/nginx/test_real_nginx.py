@@ -1,4 +1,4 @@
-"""The rendered configuration in a real nginx: what is passed on, refused and told."""
+"""The rendered configuration in a real nginx: what is forwarded, refused and logged."""
 
 from __future__ import annotations
 

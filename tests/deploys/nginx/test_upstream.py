@@ -24,7 +24,7 @@ UNLIMITED = {"telegram": ANY, "feishu": ANY, "console": ANY, "health": ANY, "con
 
 
 class Load:
-    """Clients that post webhooks until told to stop, each over one connection while nginx keeps it."""
+    """Clients that post webhooks until stopped, each over one connection while nginx keeps it."""
 
     def __init__(self, front: Served, path: str = "/telegram/webhook") -> None:
         self._front, self._path, self._ending = front, path, threading.Event()

@@ -1,4 +1,4 @@
-"""A GPU that a host is shown: a tree in the place of what its kernel tells, and a driver to load."""
+"""A GPU that a host is shown: a tree in place of the files of its kernel, and a driver to load."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ mkdir -p {TREE}/sys/bus/pci/devices/0000:01:00.0; cd {TREE}/sys/bus/pci/devices/
 echo 0x10de > vendor; echo 0x1eb8 > device; echo 0x030200 > class
 printf %s {shlex.quote(LOAD)} > {MODPROBE}; chmod +x {MODPROBE}
 """
-# For whoever cannot be told of the tree; and headers of the running kernel, which no repository has.
+# For programs without a setting for the tree; and headers of the running kernel, which no repository has.
 IN_PLACE = f"""
 mkdir -p {TREE}/proc/driver "/lib/modules/$(uname -r)/build"
 touch "/lib/modules/$(uname -r)/build/Makefile"

@@ -180,7 +180,7 @@ def _package(
         "Package": name,
         "Version": version,
         "Architecture": "amd64",
-        "Maintainer": "nobody <n@invalid>",
+        "Maintainer": "stand-in <n@invalid>",
     }
     lines = [f"{key}: {value}" for key, value in {**fields, **control, "Description": "stand-in"}.items()]
     (root / "DEBIAN").mkdir(parents=True)

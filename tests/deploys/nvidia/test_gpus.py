@@ -53,7 +53,7 @@ def test_gpus_are_nvidia_display_and_compute_devices(tmp_path: Path) -> None:
 def test_machine_without_pci_has_no_gpu(tmp_path: Path) -> None:
     machine = found(tmp_path)
     assert machine.gpus == ()
-    assert machine.headers == "unknown", "nobody needs them"
+    assert machine.headers == "unknown", "not needed without a GPU"
 
 
 # As dpkg-query of Debian 12 with its cloud kernel, and of Ubuntu 24.04 with the newer kernel, prints them.

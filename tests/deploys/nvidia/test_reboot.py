@@ -1,4 +1,4 @@
-"""A host that comes back within a run, told by a connection that is none; and what is decided on it."""
+"""A host that comes back within a run, with a scripted connection; and what is decided on it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Kernel:
         )
 
     def boots(self) -> None:
-        """What is kept on the disk tells of a boot before; what lay in /run is gone."""
+        """Boot: files on the disk are of the boot before, and /run is empty."""
         noted = Path(reboot.REBOOTING)
         if noted.exists():
             noted.write_text(noted.read_text().replace(BOOT, "another-boot"))
@@ -117,7 +117,7 @@ def test_host_is_not_rebooted_again_for_a_driver_that_did_not_load(
         assert completed.returncode == 1
         assert "it is not rebooted again" in completed.stderr
     kernel.boots()
-    assert kernel.run(reboot._LOAD).returncode == 0, "somebody has mended it, perhaps"
+    assert kernel.run(reboot._LOAD).returncode == 0, "it may have been fixed by hand"
 
 
 def test_successful_reboot_allows_a_later_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

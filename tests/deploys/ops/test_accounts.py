@@ -49,7 +49,7 @@ def test_user_and_group_facts_read_this_machine() -> None:
         found.append(host.get_fact(GroupFact, group="no-such-group"))
 
     Machine().run(ask)
-    root, nobody, group, none = found
+    root, missing_user, group, none = found
     assert isinstance(root, UserState)
     assert (root.home, root.group) == ("/root", "root")
-    assert (nobody, group, none) == (None, frozenset(), None)
+    assert (missing_user, group, none) == (None, frozenset(), None)

@@ -184,7 +184,7 @@ def test_probe_gets_the_state_before_the_restart(tmp_path: Path, monkeypatch: py
     assert unit.asked
     assert unit.converge(inputs="2", before=before, ready=ready).succeeded
     assert probed.read_text() == "well\n"
-    assert (tmp_path / "then").read_text() == "daemon-reload\n", "told ahead of the restart"
+    assert (tmp_path / "then").read_text() == "daemon-reload\n", "reloaded before the restart"
     unit.set("UnitFileState", "disabled")
     assert unit.converge(inputs="2", before=before, ready=f'[ -z "$before" ] && echo >> {probed}').succeeded
     assert probed.read_text() == "well\n\n", "nothing stops, so nothing is asked before"

@@ -168,11 +168,11 @@ CASES = (
     quiet("ServiceCertificateExpires", constant(OF_SERVICE, 31 * DAY)),
     fires("BackupFailed", constant(BACKUP, 0)),
     quiet("BackupFailed", constant(BACKUP, 1)),
-    quiet("BackupFailed", {BACKUP: "1x26 0 1x20"}, "made anew at once"),
+    quiet("BackupFailed", {BACKUP: "1x26 0 1x20"}, "restored at once"),
     # promtool's clock begins at 0: half an hour later, a dump made then is half an hour old.
     fires("BackupOld", constant(DUMPED, -26 * HOUR)),
     quiet("BackupOld", constant(DUMPED, -25 * HOUR)),
-    quiet("BackupOld", {DUMPED: f"{-27 * HOUR}x20 0x20"}, "made meanwhile"),
+    quiet("BackupOld", {DUMPED: f"{-27 * HOUR}x20 0x20"}, "made in time"),
     fires("GpuHot", constant('clawd_gpu_temperature_celsius{gpu="0",host="bot1"}', 86)),
     quiet("GpuHot", constant('clawd_gpu_temperature_celsius{gpu="0",host="bot1"}', 85)),
     fires("BotDown", constant(f"up{{{BOT}}}", 0)),
@@ -191,7 +191,7 @@ CASES = (
     fires("GpuGone", constant('clawd_gpu_up{host="bot1"}', 0)),
     quiet("GpuGone", constant('clawd_gpu_up{host="bot1"}', 1)),
     fires("NotMeasured", constant('up{job="nginx",host="bot1"}', 0)),
-    quiet("NotMeasured", constant('up{job="clawd-bot",host="bot1"}', 0), "told by another rule"),
+    quiet("NotMeasured", constant('up{job="clawd-bot",host="bot1"}', 0), "covered by another rule"),
 )
 
 

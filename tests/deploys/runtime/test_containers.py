@@ -278,7 +278,7 @@ def test_host_programs_import_only_the_standard_library() -> None:
 
 
 class Client:
-    """Docker's client as `build_image` calls it: answers from what it was told to know, and remembers."""
+    """Docker's client as `build_image` calls it: answer from scripted images, and record the calls."""
 
     def __init__(self, *, shared: bool = False, fit: bool = True, answers: bool = True) -> None:
         self.images: set[str] = set()

@@ -16,7 +16,7 @@ import pytest
 from deploys.ops.paths.files import TEMPLATES
 from tests.deploys.runtime.containers import READY, InContainers, telegram_apart
 from tests.e2e.deployment import World
-from tests.hosts import beside, on_hosts, until
+from tests.hosts import layout_next_to, on_hosts, until
 from tests.standins.control import Control
 
 pytestmark = on_hosts(pytest.mark.campaign, seconds=1500)
@@ -33,7 +33,7 @@ IMAGES = "docker images --format '{{.Repository}}' | sort"
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InContainers]:
     folder = tmp_path_factory.mktemp("operator")
-    with InContainers(folder, beside(folder / "sandbox", "cldo", 91)).fresh() as made:
+    with InContainers(folder, layout_next_to(folder / "sandbox", "cldo", 91)).fresh() as made:
         made.declared("docker")
         made.up()
         yield made
@@ -151,7 +151,7 @@ def delivered(telegram: Control, since: float) -> int:
 
 
 class Writing:
-    """People who write on Telegram, one after another, each in a chat of their own, until told to stop."""
+    """People who write on Telegram, one after another, each in a chat of their own, until stopped."""
 
     def __init__(self, telegram: Control) -> None:
         self.asked: list[int] = []
@@ -171,7 +171,7 @@ class Writing:
         return len(self._telegram.get("sent"))
 
     def unanswered(self) -> str:
-        """Whom nobody answered, and what was tried."""
+        """Return people without an answer, and what was tried."""
         answered = {message["chat"]["id"] for message in self._telegram.get("sent")}
         calls = [call for call in self._telegram.get("calls") if "error" in call]
         failures = [each for each in self._telegram.get("deliveries") if each["error"]]

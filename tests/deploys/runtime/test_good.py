@@ -65,7 +65,7 @@ class Machine:
         return done.stdout.split() == ["kept"]
 
     def put(self, path: str, text: str) -> None:
-        """As `files.put` does it: beside its place, then moved."""
+        """Write as `files.put` does: to a temporary file, then moved."""
         new = self.root / f"{path}.new"
         new.write_text(text)
         new.replace(self.root / path)

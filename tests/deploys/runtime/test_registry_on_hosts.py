@@ -17,7 +17,7 @@ import pytest
 from provision.sandbox import DebianRelease
 from tests.deploys.docker.registry import USER, Registry, installed
 from tests.deploys.runtime.containers import InContainers
-from tests.hosts import beside, on_hosts
+from tests.hosts import layout_next_to, on_hosts
 from tests.platforms import MODEL_PORT
 
 pytestmark = on_hosts(pytest.mark.campaign, seconds=900)
@@ -56,7 +56,7 @@ class Sharing(InContainers):
         self.declared("docker", hosts=f"hosts:\n{named}", models=models, docker=docker)
 
     def failing(self, *hosts: str) -> list[dict[str, Any]]:
-        """Why each host fails, whose bot goes on as before."""
+        """Return why each host fails; its bot keeps running."""
         before = [
             self.say(host, "readlink /opt/clawd/current; docker ps --quiet --no-trunc") for host in hosts
         ]
@@ -74,7 +74,7 @@ class Sharing(InContainers):
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sharing]:
     folder = tmp_path_factory.mktemp("operator")
     with (
-        Sharing(folder, beside(folder / "sandbox", "cldr", 173)).fresh() as made,
+        Sharing(folder, layout_next_to(folder / "sandbox", "cldr", 173)).fresh() as made,
         installed(folder / "registry", made.here) as made.registry,
     ):
         made.registry.start(PASSWORD)

@@ -1,4 +1,4 @@
-"""The two units: whole files, and what must hold in them whatever else changes."""
+"""The two units: whole files, and what must hold in them after any change."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ BY_ACME = TlsSettings(
 GIVEN = ProvidedSettings(
     certificate=SecretStr(OWN.certificate_pem.decode()), key=SecretStr(OWN.key_pem.decode())
 )
-PROVIDED = TlsSettings(mode="provided", names=("whatever",), provided=GIVEN)
+PROVIDED = TlsSettings(mode="provided", names=("any",), provided=GIVEN)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ PROVIDED = TlsSettings(mode="provided", names=("whatever",), provided=GIVEN)
 def test_reason_to_issue_for_provided_and_acme_certificates(
     present: Installed, wanted: TlsSettings, days: int, reason: str | None
 ) -> None:
-    """A host renews by itself with a third left; here one that is late is noticed."""
+    """A host renews its certificate with a third left; here one that is late is noticed."""
     assert reason_to_issue(present, wanted, None, NOW + timedelta(days=days)) == reason
 
 

@@ -22,7 +22,7 @@ WANTED = TlsSettings(names=("bot.example.com", "10.0.0.1"))
 
 
 class Host:
-    """Where certificates go, and the laptop's state beside it."""
+    """Where certificates go, and the laptop's state next to it."""
 
     def __init__(self, folder: Path) -> None:
         self.current, self.serials, self.state = folder / "tls", folder / "tls.d", folder / "state"

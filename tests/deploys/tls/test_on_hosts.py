@@ -147,7 +147,7 @@ def _set_up(front: Front) -> None:
 
 
 class Clients:
-    """Clients that ask for /healthz, each time over a new connection, until told to stop."""
+    """Clients that ask for /healthz, each time over a new connection, until stopped."""
 
     def __init__(self, front: Front) -> None:
         self._front, self._ending = front, threading.Event()
@@ -198,7 +198,7 @@ def test_acme_certificate_is_renewed_without_a_failed_request(front: Front) -> N
     assert clients.answers[200] > 20
     assert front.on("ls /etc/clawd/tls.d") == f"{after:x}"
     restored = front.apply(tls=front.by_acme(), nginx=front.passing())
-    assert restored == {"Write /etc/clawd/acme/config.json"}, "what the host did by itself is no difference"
+    assert restored == {"Write /etc/clawd/acme/config.json"}, "a renewal by the host is no change"
     assert front.failing() == set()
 
 

@@ -69,7 +69,7 @@ def pair(folder: Path, *, days: int = 90, age: int = 0) -> tuple[Path, Path]:
 
 
 def config_of(program: ModuleType, **changes: Any) -> dict[str, Any]:
-    """What the program is told, nginx's files being below the same folder."""
+    """Return the configuration of the program, nginx's files being below the same folder."""
     root = program.CURRENT.parents[2]
     watched = [str(root / path.lstrip("/")) for path in renewal.READ_BY_NGINX]
     return {**json.loads(json.dumps(renewal.config(acme()))), "watched": watched, **changes}
@@ -166,7 +166,7 @@ def test_obtained_certificate_is_checked(program: ModuleType, tmp_path: Path) ->
 
 def test_renewal_exports_expiry_and_failure(program: ModuleType, tmp_path: Path) -> None:
     program.tell()
-    assert not program.METRICS.exists(), "nobody reads them here"
+    assert not program.METRICS.exists(), "no exporter reads them here"
     program.METRICS.parent.mkdir(parents=True)
     program.CURRENT.mkdir()
     chain, _ = pair(tmp_path / "made")

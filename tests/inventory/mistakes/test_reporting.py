@@ -71,7 +71,7 @@ def test_unreadable_roles_cause_no_further_mistakes(laptop: Path) -> None:
 
 
 def test_mistake_does_not_hide_others_in_its_section(laptop: Path) -> None:
-    """What is beside a mistake is still compared with the rest."""
+    """Settings next to a mistake are still compared with the rest."""
     (laptop / "prod.yml").write_text(VALID + "bot: {port: 443, memory_max: 1T}\n")
     with pytest.raises(InventoryError) as raised:
         load(Path("prod.yml"))

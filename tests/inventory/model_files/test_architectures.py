@@ -54,7 +54,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Facts]:
             llama_cpp.llama_model_free(model)
 
     yield found
-    # The library keeps the address of whatever listens.
+    # The library keeps the address of the callback.
     llama_cpp.llama_log_set(llama_cpp._logger.llama_log_callback, ctypes.c_void_p(0))
 
 

@@ -27,7 +27,7 @@ def found(hosts: dict[str, list[str]] = HOSTS, **changes: Any) -> dict[KeyPath, 
         {"grafana": {"admin_password": "12345678", "package": "grafana.deb"}},
         {"scrape_interval": 2, "window": 10, "sustained": 0},
     ],
-    ids=["defaults", "alerts and dashboards", "everybody told", "a package file", "hurried"],
+    ids=["defaults", "alerts and dashboards", "all receivers", "a package file", "hurried"],
 )
 def test_valid_monitoring_settings_are_accepted(monitoring: dict[str, Any]) -> None:
     assert found(monitoring=monitoring) == {}

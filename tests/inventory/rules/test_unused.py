@@ -1,4 +1,4 @@
-"""Settings of what is off are refused, whatever it is."""
+"""Settings of a disabled feature are refused."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from provision.artifacts.target import HostKind
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Making the model takes no time; the list tells how often it was made."""
+    """Making the model takes no time; the list counts how often it was made."""
     made: list[Path] = []
 
     def make(work: Path, cache: Cache, progress: object) -> None:
@@ -52,7 +52,7 @@ def test_sandbox_model_needs_linux(cache: Cache, tmp_path: Path, monkeypatch: py
 
 @pytest.mark.model
 def test_real_sandbox_model_is_a_chat_model_in_q8_0(tmp_path: Path) -> None:
-    """Through the command line, with the user's cache, so that the engine is not built anew."""
+    """Through the command line, with the user's cache, so that the engine is not built again."""
     target = tmp_path / "m.gguf"
     command = [sys.executable, "-m", "provision.artifacts", "sandbox-model", str(target)]
     subprocess.run(command, check=True, timeout=110)

@@ -164,7 +164,7 @@ def test_name_is_resolved_once_and_sent_to_the_server(mirror: str, monkeypatch: 
 
     def resolve(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
         asked.append(host)
-        # The second answer would be another machine: a name that is bound anew.
+        # The second answer would be another machine: DNS rebinding.
         address = "127.0.0.1" if len(asked) == 1 or host == "127.0.0.1" else "127.0.0.2"
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 

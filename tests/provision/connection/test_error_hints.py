@@ -1,4 +1,4 @@
-"""Every cause that is known has its advice, told from what programs really print."""
+"""Every known cause has its hint, found in the real output of programs."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_known_error_output_has_a_hint(case: str) -> None:
     assert says in advice_for(printed.splitlines())
 
 
-@pytest.mark.parametrize("printed", ["", "Reading package lists...", "E: something {nobody} has seen %s"])
+@pytest.mark.parametrize("printed", ["", "Reading package lists...", "E: something {never} seen %s"])
 def test_unknown_error_output_has_no_hint(printed: str) -> None:
     assert advice_for([printed]) == ""
 

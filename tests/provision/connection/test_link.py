@@ -140,7 +140,7 @@ def test_login_that_never_starts_a_command_is_reported(
 
 
 class Relay:
-    """A TCP relay that can go silent: what arrives then goes nowhere, and no side is told."""
+    """A TCP relay that can go silent: what arrives then goes nowhere, and no side is notified."""
 
     def __init__(self, port: int) -> None:
         self.silent = threading.Event()

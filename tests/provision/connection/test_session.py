@@ -25,7 +25,7 @@ from provision.reporting.run_log import RunLog
 
 
 class Scripted(BaseConnector):
-    """A host that answers from a table and writes down what it was told to do."""
+    """A host that answers from a table and records its commands."""
 
     handles_execution = True
     ran: dict[str, list[str]] = {}  # noqa: RUF012 - one table for all hosts of a test

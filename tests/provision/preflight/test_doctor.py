@@ -1,4 +1,4 @@
-"""What stands in the way of a host, and what is only less than promised."""
+"""What makes a host unsuitable, and what is below recommendations."""
 
 from __future__ import annotations
 

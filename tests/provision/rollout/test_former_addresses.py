@@ -466,7 +466,7 @@ def test_every_nginx_reaches_a_bot_when_a_port_change_is_interrupted_anywhere(ba
 
 
 def test_bot_left_behind_by_an_interrupted_run_changes_first() -> None:
-    """Its nginx reaches the other bot meanwhile; that of the other one has moved and reaches no third."""
+    """Its nginx reaches the other bot at that time; that of the other one has moved and reaches no third."""
     begun, last = (inventory(MIXED, bot={"port": port, "internal_port": 9444}) for port in (8080, 8090))
     deployed = Deployed(inventory(MIXED))
     deployed.run(begun, kill_after=3)

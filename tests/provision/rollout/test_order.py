@@ -262,7 +262,7 @@ def test_fronts_are_those_with_another_bot_to_forward_to() -> None:
 
 
 class Recorder:
-    """Carries plans out as told, and writes down what happened in which order."""
+    """Carry out plans with scripted results, and record what happened in which order."""
 
     def __init__(self, statuses: Mapping[str, Status] | None = None, refusing: str = "") -> None:
         self.events: list[str] = []
@@ -380,7 +380,7 @@ def test_bot_that_cannot_be_drained_is_not_changed() -> None:
 
 
 class Fronts:
-    """A session whose hosts answer as told."""
+    """A session of hosts with scripted answers."""
 
     def __init__(self, answer: Callable[[str], tuple[bool, str]]) -> None:
         self.reached = ("lb", "bot1", "bot2")

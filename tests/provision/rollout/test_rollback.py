@@ -16,7 +16,7 @@ CHANGING = (PlannedOperation("runtime", "Service clawd-bot", changes=True),)
 
 
 class Hosts:
-    """A session whose hosts keep and put back as told."""
+    """A session of hosts with scripted rollbacks."""
 
     def __init__(
         self,

@@ -60,9 +60,9 @@ claims.FOLDER = Path(folder).parent / "run"
 def network():
     shown = ("ip -br link", "ip -br address", "ip route show table all", "ip rule", "nft list ruleset")
     run = lambda line: subprocess.run(line.split(), capture_output=True, text=True, check=True).stdout
-    told = {line: run(line) for line in shown}
+    outputs = {line: run(line) for line in shown}
     files = ("/proc/sys/net/ipv4/ip_forward", "/etc/resolv.conf", "/etc/hosts", "/etc/nftables.conf")
-    return told | {file: Path(file).read_text() if Path(file).exists() else None for file in files}
+    return outputs | {file: Path(file).read_text() if Path(file).exists() else None for file in files}
 
 from ipaddress import IPv4Network
 box = sandbox.Layout(Path(folder), bridge=bridge, subnet=IPv4Network(subnet), table=table)

@@ -1,4 +1,4 @@
-"""The sandbox as it is used: real hosts, beside the sandbox that may be up already."""
+"""The sandbox as it is used: real hosts, next to a sandbox that may be up already."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = on_hosts(seconds=300)
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
-    # Its own names and network, so that several test runs can go on at once.
+    # Its own names and network, so that several test runs can run at once.
     number = 100 + os.getpid() % 150
     box = Layout(
         folder=tmp_path_factory.mktemp("box") / ".sandbox",

@@ -59,7 +59,7 @@ def test_settings_missing_in_the_file_are_none(home: Path) -> None:
     assert found.keys == (home / ".ssh" / "id_rsa", home / ".ssh" / "id_ed25519")
     assert found.known_hosts[:2] == (home / ".ssh" / "known_hosts", home / ".ssh" / "known_hosts2")
     assert Path("/etc/ssh/ssh_known_hosts") in found.known_hosts
-    nothing = SshConfig(home / "nobody", home / "no system file").lookup("h.example")
+    nothing = SshConfig(home / "missing", home / "no system file").lookup("h.example")
     assert (nothing.address, nothing.user, nothing.port) == ("h.example", None, None)
     assert nothing.keys == ()
 
@@ -165,7 +165,7 @@ def test_config_without_ssh_installed_is_an_error(home: Path, monkeypatch: pytes
     monkeypatch.setenv("PATH", str(home))
     with pytest.raises(ToolError, match="config: `ssh` is not installed"):
         config(home, "Host a\n").lookup("a")
-    assert SshConfig(home / "nobody").lookup("a").address == "a"
+    assert SshConfig(home / "missing").lookup("a").address == "a"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How hosts are reached: the way there, keys that are checked, logins, and errors that tell what to do."""
+"""How hosts are reached: the way there, keys that are checked, logins, and errors with hints."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_components_get_the_address_of_an_alias(home: Path) -> None:
 
 
 def reach(server: Sshd, hosts: Inventory, name: str = "one") -> str:
-    """The version that the server tells, once logged in."""
+    """Return the version of the server, once logged in."""
     with closing(dial(route_to(hosts, name, SshConfig()), NoTerminal())) as transport:
         assert transport.is_authenticated()
         return str(transport.remote_version)
@@ -190,15 +190,15 @@ def test_keys_of_every_type_and_format_log_in(home: Path, kind: str, form: str) 
 
 
 @needs_sshd
-@pytest.mark.parametrize("beside", ["nothing", "its public half"])
+@pytest.mark.parametrize("next_to_it", ["nothing", "its public half"])
 def test_encrypted_key_in_the_agent_is_used_through_it(
-    home: Path, beside: str, monkeypatch: pytest.MonkeyPatch
+    home: Path, next_to_it: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also among many: a server ends a connection after a few keys that it does not take."""
-    form = () if beside == "nothing" else ("-m", "PEM")
+    form = () if next_to_it == "nothing" else ("-m", "PEM")
     key = keygen(home / "key", "rsa", "secret", *form)
     others = [keygen(home / f"other{number}") for number in range(8)]
-    given = Path(shutil.copy(key, home / "copy")) if beside == "nothing" else key
+    given = Path(shutil.copy(key, home / "copy")) if next_to_it == "nothing" else key
     with (
         serving(home / "sshd", key, options="MaxAuthTries 3\n") as server,
         agent(home, *others, key, passphrase="secret") as path,
@@ -521,7 +521,7 @@ def test_key_with_only_its_public_file_is_used_through_the_agent(
 
 @needs_sshd
 @pytest.mark.parametrize("holder", ["file", "agent"])
-@pytest.mark.parametrize("place", ["CertificateFile", "beside the key"])
+@pytest.mark.parametrize("place", ["CertificateFile", "next to the key"])
 def test_user_certificate_is_offered_with_its_key(
     home: Path, monkeypatch: pytest.MonkeyPatch, place: str, holder: str
 ) -> None:

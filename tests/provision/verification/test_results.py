@@ -111,7 +111,7 @@ def test_result_is_not_recorded_on_a_host_that_was_never_set_up(tmp_path: Path) 
 
 
 def test_full_disk_stops_up_before_its_first_change(here: Any) -> None:
-    (here.root / "state/verified").write_text("in the way")
+    (here.root / "state/verified").write_text("not a folder")
     with pytest.raises(Exception, match="nothing was changed"):
         results.reopen(here, "bot1", HostPlan("bot1", (CHANGING,)))
 

@@ -51,7 +51,7 @@ def shell() -> Iterator[ShellBackend]:
 def test_command_result_equals_that_of_its_own_shell(shell: ShellBackend, command: str) -> None:
     alone = subprocess.run(["sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True)
     heard = shell.run(command)
-    # A shell tells of a signal as 128 and its number; here one shell waits for another.
+    # A shell reports a signal as 128 and its number; here one shell waits for another.
     assert heard.exit_status == (alone.returncode if alone.returncode >= 0 else 128 - alone.returncode)
     assert heard.stdout_bytes == alone.stdout
     if alone.returncode >= 0:

@@ -42,7 +42,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class Package:
-    """What goes into a package besides its control file: files with their modes, and the scripts of dpkg."""
+    """Content of a package except its control file: files with their modes, and the scripts of dpkg."""
 
     name: str
     version: str
@@ -330,7 +330,7 @@ getent passwd elasticsearch >/dev/null || adduser --quiet --system --no-create-h
     --ingroup elasticsearch --disabled-password --shell /bin/false elasticsearch
 """
 
-# As the real one: a security of its own where none is configured, and its password told to whoever installs.
+# As the real one: without configured security it sets up its own, and the installation prints its password.
 _ELASTICSEARCH_POSTINST = """#!/bin/sh
 set -e
 chown -R elasticsearch:elasticsearch /var/lib/elasticsearch /var/log/elasticsearch

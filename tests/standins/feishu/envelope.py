@@ -41,7 +41,7 @@ def sealed(ciphertext: bytes) -> bytes:
 
 
 def compact(value: dict[str, Any]) -> bytes:
-    """JSON without a space, as the platform sends it: its Node.js SDK checks what it has written anew."""
+    """JSON without a space, as the platform sends it: its Node.js SDK checks what it has serialised again."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 

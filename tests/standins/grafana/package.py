@@ -16,7 +16,7 @@ from pathlib import Path
 CONTROL = """Package: grafana
 Version: {version}
 Architecture: all
-Maintainer: stand-in <nobody@localhost>
+Maintainer: stand-in <root@localhost>
 Depends: adduser, python3, python3-yaml
 Section: web
 Priority: optional

@@ -20,7 +20,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--token", action="append", required=True, help="a bot's token; may be given again")
     parser.add_argument("--ca", type=Path, help="PEM file trusted in place of the public authorities")
     parser.add_argument("--resolve", action="append", default=[], metavar="NAME=ADDRESS")
-    parser.add_argument("--allow-port", action="append", type=int, default=[], help="besides 443 80 88 8443")
+    parser.add_argument(
+        "--allow-port", action="append", type=int, default=[], help="in addition to 443 80 88 8443"
+    )
     parser.add_argument("--allow-reserved-addresses", action="store_true", help="10.x, 127.x and the like")
     parser.add_argument("--pace", type=float, default=1.0, help="factor for pauses between repetitions")
     return parser.parse_args()

@@ -97,7 +97,7 @@ class TelegramStandin:
         except ApiError as refusal:
             return _refused(refusal)
         except ClientDisconnect:
-            return Response(status_code=499)  # nobody waits for the answer any more, as nginx would note
+            return Response(status_code=499)  # the client has closed the connection, as nginx would note
         return await self._faults.around(call.method, lambda: self._answer(self._accounts[token], call))
 
     async def _answer(self, account: Account, call: Call) -> Response:

@@ -34,7 +34,7 @@ class NewConnections:
             while wait := self._allowed.wait("", time.monotonic()):
                 await asyncio.sleep(
                     min(wait, 0.02)
-                )  # an update that is taken meanwhile changes what is allowed
+                )  # an update that is accepted in the meantime changes what is allowed
             self._allowed.add("", time.monotonic())
 
     @property

@@ -118,7 +118,7 @@ def set_my_commands(bot: Bot, call: Call) -> bool:
 
 
 def get_my_commands(bot: Bot, call: Call) -> list[dict[str, str]]:
-    """What `setMyCommands` was last told."""
+    """Return the last arguments of `setMyCommands`."""
     return bot.commands
 
 
@@ -152,7 +152,7 @@ METHODS: dict[str, Callable[[Bot, Call], Any]] = {
 
 
 def _formatted(call: Call) -> tuple[str, list[dict[str, Any]]]:
-    """Text and given entities; those that the platform finds by itself are added with the message."""
+    """Text and given entities; those that the platform detects are added with the message."""
     source, mode = call.text("text"), call.text("parse_mode").lower()
     if len(source.encode()) > MAX_TEXT_BYTES:
         raise ApiError(400, "Bad Request: text is too long")

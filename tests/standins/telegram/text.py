@@ -34,7 +34,7 @@ def units(text: str) -> int:
 
 
 def found_entities(text: str) -> list[dict[str, Any]]:
-    """Commands and mentions that the platform marks by itself, in order."""
+    """Commands and mentions that the platform detects, in order."""
     found = [("bot_command", match) for match in _COMMAND.finditer(text)]
     found += [
         ("mention", match)

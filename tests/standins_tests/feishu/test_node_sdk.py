@@ -1,7 +1,7 @@
 """Events as npm's `@larksuiteoapi/node-sdk`, the platform's own receiver for Node.js, takes them.
 
-It checks the signature over JSON that it has parsed and written anew, without a space: only the exact bytes
-of the platform pass. `make .venv/node` installs it.
+It checks the signature over JSON that it has parsed and serialised again, without a space: only the exact
+bytes of the platform pass. `make .venv/node` installs it.
 """
 
 from __future__ import annotations

@@ -283,7 +283,7 @@ async def test_drafts_chat_actions_and_commands_are_accepted_and_recorded(url: s
         assert await bot.send_chat_action(4711, "typing")
         with pytest.raises(TelegramBadRequest, match="wrong parameter action"):
             await bot.send_chat_action(4711, "sleeping")
-        assert await bot.set_my_commands([BotCommand(command="new", description="Start anew")])
+        assert await bot.set_my_commands([BotCommand(command="new", description="Start again")])
         assert [each.command for each in await bot.get_my_commands()] == ["new"]
         with pytest.raises(TelegramBadRequest, match="BOT_COMMAND_INVALID"):
             await bot.set_my_commands([BotCommand(command="New!", description="x")])

@@ -16,7 +16,7 @@ from tests.deploys.harness import Machine, Run
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be led astray")
 
-NOBODY = pwd.getpwnam("nobody")
+UNPRIVILEGED = pwd.getpwnam("nobody")
 THEIRS = {"owner": "nobody", "group": "nogroup"}
 
 
@@ -28,13 +28,13 @@ def home(tmp_path: Path) -> Path:
             folder.chmod(0o711)
     home = tmp_path / "home"
     home.mkdir()
-    os.chown(home, NOBODY.pw_uid, NOBODY.pw_gid)
+    os.chown(home, UNPRIVILEGED.pw_uid, UNPRIVILEGED.pw_gid)
     return home
 
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Path:
-    """A file of root's that nobody else may read or write."""
+    """Create a file of root that no other user may read or write."""
     victim = tmp_path / "victim"
     victim.write_text("of root")
     victim.chmod(0o600)
@@ -57,8 +57,8 @@ def test_file_in_a_folder_of_another_user_is_written_with_that_users_rights(home
     assert run.succeeded, run.output
     written = (home / "settings").stat()
     assert (written.st_uid, written.st_gid, stat.S_IMODE(written.st_mode)) == (
-        NOBODY.pw_uid,
-        NOBODY.pw_gid,
+        UNPRIVILEGED.pw_uid,
+        UNPRIVILEGED.pw_gid,
         0o640,
     )
     assert (home / "settings").read_text() == "new\n"

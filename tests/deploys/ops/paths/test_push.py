@@ -63,7 +63,7 @@ def test_push_sends_a_file_once(source: Path, dest: Path) -> None:
 
 def test_forgetting_a_folder_deletes_its_push_records(source: Path, dest: Path, records: Path) -> None:
     pushed(source, dest)
-    other = dest.with_name("beside")
+    other = dest.with_name("other")
     other.mkdir()
     pushed(source, other / "model.gguf")
     run = Machine().run(lambda: push.forgotten(str(other)))

@@ -250,7 +250,7 @@ URI = "https://developer.example/repos/debian12/x86_64"
 
 
 def for_gpus(machine: Path, then: str) -> subprocess.Popen[str]:
-    """A host with g++ and without nvcc, whose /etc is `etc` beside the build folder."""
+    """A host with g++ and without nvcc, whose /etc is `etc` next to the build folder."""
     without_compiler(machine)
     program(machine, "g++", "#!/bin/sh\n")
     program(machine, "python3", FAKE_PYTHON.format(then=then))

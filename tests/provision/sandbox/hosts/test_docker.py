@@ -41,7 +41,7 @@ def test_state_is_read_from_inspect() -> None:
 
 
 class Engine:
-    """What a Docker engine answers, and what it was told to do."""
+    """What a Docker engine answers, and the commands that it got."""
 
     def __init__(self, **inspected: object) -> None:
         self.inspected = inspected

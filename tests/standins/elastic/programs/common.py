@@ -46,7 +46,7 @@ def flatten(value: Any, name: str, into: dict[str, Any]) -> None:
 
 
 def notify_ready() -> None:
-    """Tell systemd, as Type=notify wants it."""
+    """Notify systemd, as Type=notify wants it."""
     if path := os.environ.get("NOTIFY_SOCKET"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
             line.connect("\0" + path[1:] if path.startswith("@") else path)
@@ -60,7 +60,7 @@ def memory() -> int:
 
 
 def ask(url: str, ca: str, method: str, path: str, authorization: str, body: Any = None) -> tuple[int, Any]:
-    """Ask an HTTPS server whose certificate `ca` must lead to. Status 0 when nobody answers."""
+    """Ask an HTTPS server whose certificate `ca` must lead to. Status 0 when no server answers."""
     host, _, port = url.removeprefix("https://").rpartition(":")
     context = ssl.create_default_context(cafile=ca)
     connection = http.client.HTTPSConnection(host.strip("[]"), int(port), timeout=10, context=context)

@@ -111,7 +111,7 @@ class Line:
 
 
 def collected(item: dict[str, Any], position: Any) -> tuple[list[dict[str, Any]], Any]:
-    """New lines with their times and senders, and where to go on."""
+    """New lines with their times and senders, and where to continue."""
     if item["type"] == "journald":
         words = ["journalctl", "--output=json", "--all", "--lines=500"]
         for path in item.get("paths", []):

@@ -27,7 +27,7 @@ def main(words: list[str]) -> None:
 
 
 def write(held: dict[str, str]) -> None:
-    # As the real one: a new file with the mode that packages expect, of whoever calls.
+    # As the real one: a new file with the mode that packages expect, for any caller.
     fresh = KEYSTORE.with_suffix(".tmp")
     fresh.write_text(json.dumps(held | {"salt": secrets.token_hex(8)}))
     fresh.chmod(0o660)

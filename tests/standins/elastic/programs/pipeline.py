@@ -50,7 +50,7 @@ class Unknown(Exception):
 
 def read(path: Path) -> list[Any]:
     """The file as a tree, every plugin and option known. Raises `Unknown`."""
-    # The parser takes a backslash for an escape; Logstash does not, unless it is told to.
+    # The parser takes a backslash for an escape; Logstash does not, unless configured to.
     tree = Pipeline(path.read_text().replace("\\", "\\\\")).parse()
     if [section for section, _ in tree] != ["input", "filter", "output"]:
         raise Unknown("a pipeline has input, filter and output")

@@ -1,6 +1,6 @@
 """What the stand-in of Elasticsearch keeps, and the calls that are used, in their documented shapes.
 
-https://www.elastic.co/docs/api/doc/elasticsearch/v9. Whatever else is asked is refused with 400 or 405.
+https://www.elastic.co/docs/api/doc/elasticsearch/v9. Any other request is refused with 400 or 405.
 """
 
 from __future__ import annotations
