@@ -136,4 +136,7 @@ def test_unprivileged_user_finds_no_secret_in_files_or_processes(host: Attacked)
     """Anybody with a shell on the host finds the database's password in no file and no process."""
     places = "/etc /var/lib /var/log /var/backups /run /tmp /opt /proc/[0-9]*/cmdline /proc/[0-9]*/environ"
     search = f"runuser -u nobody -- grep -rlsa {PASSWORD[:-1]}[{PASSWORD[-1]}] {places} || true"
+    host.on(f"echo {PASSWORD} > /etc/planted")
+    assert host.on(search) == "/etc/planted"
+    host.on("rm /etc/planted")
     assert host.on(search) == ""

@@ -58,12 +58,16 @@ def test_no_secret_is_in_output_or_logs_of_the_program(deployed: World) -> None:
 
 
 def test_no_secret_is_in_journal_units_or_process_arguments_of_hosts(deployed: World) -> None:
+    assert deployed.secrets
     for host in deployed.hosts:
+        deployed.on(host, "logger planted-in-the-journal")
         text = deployed.on(
             host,
             "journalctl --namespace='*' --no-pager -o cat; cat /var/lib/clawd/state/journal.jsonl; "
             "systemctl show clawd-bot clawd-engine nginx; cat /etc/clawd/*.json /etc/nginx/nginx.conf",
         ).stdout
+        for part in ("planted-in-the-journal", '"changed": [', "ExecStart={", '"listen": {', "server_tokens"):
+            assert part in text, f"{host}: a place was not searched"
         for name, secret in deployed.secrets.items():
             assert secret not in text, f"{name} on {host}"
 

@@ -12,6 +12,11 @@ from tests.standins.control import Control
 
 QUESTION = "What is the capital of France?"
 SECONDS = 90.0
+TURNS = """python3 -c 'import sqlite3
+tables = sqlite3.connect("/var/lib/clawd-bot/bot.db")
+newest = "select generation from conversations where chat = 502"
+found = f"select count(*) from turns where chat = 502 and generation = coalesce(({newest}), 0)"
+print(tables.execute(found).fetchone()[0])'"""
 FORGERIES = [
     *("signature", "unsigned", "stale", "token", "padding"),
     *("ciphertext", "ciphertext signed", "plain", "plain signed"),
@@ -40,12 +45,25 @@ def test_chat_is_answered_by_both_hosts(deployed: World) -> None:
         assert "Paris" in done.stdout
 
 
-def test_one_conversation_is_remembered_and_new_forgets(deployed: World, telegram: Control) -> None:
-    for text, expected in (("/new", ""), (QUESTION, "Paris"), ("/help", "/new")):
+def test_conversation_is_remembered_until_new(deployed: World, telegram: Control) -> None:
+    """Count the turns that the model is shown with the next question, on both hosts together."""
+
+    def turns() -> int:
+        return sum(int(deployed.on(host, TURNS).stdout) for host in deployed.hosts)
+
+    for text, expected, remembered in (
+        ("/new", "", 0),
+        (QUESTION, "Paris", 2),
+        (QUESTION, "Paris", 4),
+        ("/help", "/new", 4),
+        ("/new", "", 0),
+        (QUESTION, "Paris", 2),
+    ):
         before = len(telegram.get("sent", chat_id="502"))
         telegram.post("messages", text=text, chat={"id": 502})
         answers = telegram.eventually(lambda n=before: telegram.get("sent", chat_id="502")[n:], SECONDS)
         assert expected in answers[-1]["text"]
+        telegram.eventually(lambda n=remembered: turns() == n)
 
 
 def test_telegram_update_with_wrong_secret_token_is_refused(deployed: World, telegram: Control) -> None:

@@ -117,6 +117,7 @@ def test_byte_order_mark_and_windows_line_ends_are_accepted(laptop: Path) -> Non
     ],
 )
 def test_errors_and_repr_never_show_secrets(laptop: Path, text: str) -> None:
+    assert all("canary" in secret for secret in SECRETS.values())
     (laptop / "prod.yml").write_text(text)
     try:
         loaded = load(Path("prod.yml"))
@@ -126,4 +127,6 @@ def test_errors_and_repr_never_show_secrets(laptop: Path, text: str) -> None:
     else:
         seen = f"{loaded} {loaded!r} {loaded.inventory} {loaded.inventory.model_dump()}"
         seen += loaded.inventory.model_dump_json()
+        assert "canary" in loaded.inventory.channels.telegram.token.get_secret_value()  # type: ignore[union-attr]
+    assert seen
     assert "canary" not in seen

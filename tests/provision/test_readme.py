@@ -19,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGLISH, CHINESE = "README.md", "README.zh.md"
 TUTORIALS = ("docs/tutorial.md", "docs/zh/tutorial.md")
 PLAIN_PYINFRA = ("docs/howto/new-component.md", "docs/zh/howto/new-component.md")
+COMMAND = r"clawd-provision ([a-z][^`#\n│]*)"
+TARGET = r"\]\((?!http)([^)]+)\)"
+GOAL = r"^make (\w+)"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SMALL = ggufs.Model(1_543_714_304, 28, 12, 2, 1536, 8960, 151936)
 
@@ -71,18 +74,34 @@ def test_pyinfra_example_is_the_same_in_both_languages() -> None:
     assert called == {("base", "firewall")}
 
 
+def missing(commands: list[str], targets: list[str], goals: list[str]) -> list[str]:
+    """Return those that the command line, the repository and the Makefile do not have."""
+
+    def is_known(line: str) -> bool:
+        command, *words = shlex.split(line)
+        known = {option for parameter in program.commands[command].params for option in parameter.opts}
+        return {word for word in words if word.startswith("-")} <= known
+
+    makefile = (ROOT / "Makefile").read_text()
+    return [
+        *(line for line in commands if not is_known(line)),
+        *(target for target in targets if not (ROOT / target).exists()),
+        *(goal for goal in goals if not re.search(rf"^{goal}:", makefile, re.MULTILINE)),
+    ]
+
+
 @pytest.mark.parametrize("name", [ENGLISH, CHINESE])
 def test_commands_and_files_of_the_readme_exist(name: str) -> None:
-    text = (ROOT / name).read_text()
-    found = re.findall(r"clawd-provision ([a-z][^`#\n│]*)", "\n".join(blocks(name, "")[1:]))
-    assert len(found) >= 5
-    for line in found:
-        words = shlex.split(line)
-        command = program.commands[words[0]]
-        known = {option for parameter in command.params for option in parameter.opts}
-        assert {word for word in words if word.startswith("-")} <= known, line
-    for target in re.findall(r"\]\((?!http)([^)]+)\)", text):
-        assert (ROOT / target).exists(), target
-    makefile = (ROOT / "Makefile").read_text()
-    for goal in re.findall(r"^make (\w+)", "\n".join(blocks(name, "")), re.MULTILINE):
-        assert re.search(rf"^{goal}:", makefile, re.MULTILINE), goal
+    commands = re.findall(COMMAND, "\n".join(blocks(name, "")[1:]))
+    assert len(commands) >= 5
+    targets = re.findall(TARGET, (ROOT / name).read_text())
+    assert len(targets) >= 5
+    goals = re.findall(GOAL, "\n".join(blocks(name, "")), re.MULTILINE)
+    assert missing(commands, targets, goals) == []
+
+
+def test_commands_and_files_that_do_not_exist_are_found() -> None:
+    commands = re.findall(COMMAND, "clawd-provision up --yes\nclawd-provision up --colour red  # why\n")
+    targets = re.findall(TARGET, "[a](docs/index.md) [b](docs/none.md) [c](https://example.com)")
+    goals = re.findall(GOAL, "make test\nmake nothing\n", re.MULTILINE)
+    assert missing(commands, targets, goals) == ["up --colour red  ", "docs/none.md", "nothing"]

@@ -358,6 +358,7 @@ def test_removed_database_is_used_again_and_purge_deletes_it(host: Server) -> No
         f"/etc/postgresql/{host.version}/main/conf.d/90-theirs.conf",
     )
     host.on(f"echo 'log_checkpoints = on' | tee {' '.join(theirs)} && chown postgres: {theirs[1]}")
+    assert f"postgresql-{host.version} installed" in host.on(LEFTOVERS).splitlines()
     assert host.remove("database")
     added = host.on("find /etc/postgresql /etc/postgresql-common ! -type d | sort")
     assert added == "\n".join(theirs), "of the administrator, and nothing else"

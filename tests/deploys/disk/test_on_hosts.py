@@ -117,9 +117,11 @@ def test_removal_leaves_only_data_and_reinstallation_mounts_it_again(host: WithD
     host.on(
         "systemctl disable --now clawd-bot; rm /etc/systemd/system/clawd-bot.service; systemctl daemon-reload"
     )
+    mounted = "findmnt --list --noheadings --output TARGET | grep -E 'srv|clawd' || true"
+    assert "/srv/clawd" in host.on(mounted).split()
     assert host.remove("disk")
     assert not host.remove("disk"), "removed again"
-    assert host.on("findmnt --list --noheadings --output TARGET | grep -E 'srv|clawd' || true") == ""
+    assert host.on(mounted) == ""
     assert host.on("ls -d /srv/clawd /var/lib/clawd-bot /var/lib/clawd/models 2>/dev/null || true") == ""
     left = host.on(
         f"ls {UNITS} | diff /root/units - || true;"

@@ -205,6 +205,7 @@ def test_removal_leaves_only_log_lines(host: LogHost) -> None:
         )
     )
     host.on(f"echo '# theirs' | tee {' '.join(theirs)}")
+    assert {"/etc/elasticsearch", "/usr/share/kibana"} <= set(host.on(TRACES).split())
     host.down()
     folders = "/etc/elasticsearch /etc/filebeat /etc/kibana /etc/logstash"
     added = host.on(f"find {folders} ! -type d | sort; rm -r {folders}")

@@ -144,7 +144,10 @@ def test_replaced_first_node_joins_the_existing_cluster(hosts: list[LogHost]) ->
 
 
 def test_purge_of_all_nodes_leaves_nothing(hosts: list[LogHost]) -> None:
+    places = f"/etc/elasticsearch /var/lib/elasticsearch /etc/clawd/* /usr/share/logstash {FORMED}"
+    left = f"ls -d {places} 2>/dev/null; true"
+    for host in hosts:
+        assert {"/etc/elasticsearch", "/var/lib/elasticsearch", FORMED} <= set(host.on(left).split())
     together({host.name: host for host in hosts}, lambda host: host.down(purge=True))
     for host in hosts:
-        left = f"/etc/elasticsearch /var/lib/elasticsearch /etc/clawd/* /usr/share/logstash {FORMED}"
-        assert host.on(f"ls -d {left} 2>/dev/null; true") == ""
+        assert host.on(left) == ""

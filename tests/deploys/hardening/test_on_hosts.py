@@ -199,6 +199,7 @@ def test_jail_refused_by_fail2ban_does_not_go_live(host: Host) -> None:
 
 def test_removal_leaves_nothing(host: Host) -> None:
     """Last: the host has nothing of the three components afterwards, and can still be logged in to."""
+    assert {"/etc/clawd", "/etc/fail2ban", "/etc/default/debsums"} <= set(host.on(LEFT).split())
     for components in (("firewall", "hardening"), ("base",)):
         assert host.remove(*components)
         assert not host.remove(*components), "removed again"

@@ -98,6 +98,9 @@ def test_registry_login_is_in_no_file_of_the_hosts(made: Sharing) -> None:
     unwritten = f"{PASSWORD[:4]}''{PASSWORD[4:]}"  # or sudo writes it to the journal: it notes this command
     for host in ("bot1", "bot2"):
         kept = f"grep -rlsF -e {unwritten} /etc /opt /root /run /tmp /var/lib/clawd* /var/log || true"
+        made.say(host, f"echo {unwritten} > /root/planted")
+        assert made.say(host, kept) == "/root/planted"
+        made.say(host, "rm /root/planted")
         assert made.say(host, kept) == ""
         assert made.say(host, "ls -d /root/.docker /run/clawd-login.* 2>/dev/null || true") == ""
 

@@ -127,8 +127,14 @@ def _comparable(found: Any) -> list[str]:
 
 
 def test_database_is_readable_by_owner_only(path: Path) -> None:
+    other = path.with_name("other")
+    other.touch(mode=0o644)
+    assert stat.S_IMODE(other.stat().st_mode) == 0o644, "not by the umask"
+    other.unlink()
     database = open_database(f"sqlite:///{path}")
-    for file in path.parent.iterdir():
+    written = set(path.parent.iterdir())
+    assert path in written
+    for file in written:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
     database.close()
 
