@@ -38,6 +38,7 @@ from provision.preflight import capacity, doctor, ownership
 from provision.progress import RunProgress
 from provision.reporting.run_log import RunLog
 from provision.rollout import former_addresses, order
+from provision.rollout.draining import Drain, fronts_beside
 from provision.rollout.rollback import Rollback
 from provision.selection import Selection, assign, check_components, selected_hosts
 from provision.verification import results
@@ -291,7 +292,7 @@ def connected(
     where commands do not run as root, and all findings on the others.
     """
     hosts = selected_hosts(run.loaded.inventory, run.selection)
-    additional = order.fronts_beside(run.loaded.inventory, hosts) if fronts else ()
+    additional = fronts_beside(run.loaded.inventory, hosts) if fronts else ()
     ask = ask or Terminal(run.progress.asking)
     with Session(run.loaded, hosts, run.log, additional=additional, ask=ask) as session:
         run.progress.step("connect")
@@ -469,7 +470,7 @@ def apply(
                 order.stages(inventory, planned, serving, nodes, passing, renewing, lacking),
                 planned,
                 execute,
-                lambda host: order.Drain(session, inventory, host, former_addresses.ports(places, host)),
+                lambda host: Drain(session, inventory, host, former_addresses.ports(places, host)),
                 run.progress,
                 lambda host: order.unreached(session, inventory, planned, host),
             )

@@ -1,8 +1,9 @@
-"""The order in which the hosts of a run change, and draining of bots.
+"""The order in which the hosts of a run change.
 
 First come hosts without a serving bot, new bots after their database; then the hosts whose bots serve, batch
-by batch. A batch is drained at every nginx in front of it, changed, checked, and enabled again. When a host
-of a batch does not become ready, the whole batch is rolled back and the following batches are not started.
+by batch. A batch is drained at every nginx in front of it (`provision.rollout.draining`), changed, checked,
+and enabled again. When a host of a batch does not become ready, the whole batch is rolled back and the
+following batches are not started.
 
 An nginx in service whose bots move or change is changed after these bots: until then they also listen where
 it reaches them (`provision.rollout.former_addresses`). Bots that do not listen where an nginx looks for
@@ -24,22 +25,19 @@ import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from deploys.ops.programs import program
-from deploys.ops.shell import assignments
 from deploys.tls.certificate import OTHER_AUTHORITY
-from deploys.topology.bots import bots_behind, drained_at, fronts_of, known_upstreams, upstream
+from deploys.topology.bots import bots_behind, drained_at, upstream
 from inventory.errors import HostError
 from inventory.model import Inventory
 from provision.connection.concurrency import for_each
 from provision.connection.session import Session
 from provision.plan import HostPlan, HostResult, Plan, Status
 from provision.progress import RunProgress
+from provision.rollout.draining import Drain
 from provision.rollout.rollback import GUARDED
 
 UPSTREAMS = "/etc/nginx/clawd/upstreams.conf"
 NGINX_CERTIFICATE = "/etc/clawd/nginx-internal/fullchain.pem"
-UPSTREAM = "/usr/local/lib/clawd/upstream"
-"""The program of the nginx component that drains and restores bots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,15 +186,6 @@ def changes_node(plan: HostPlan) -> bool:
     return any(operation.component == "elasticsearch" for operation in plan.changing)
 
 
-def fronts_beside(inventory: Inventory, hosts: Collection[str]) -> tuple[str, ...]:
-    """Return the nginx hosts in front of these hosts' bots that are not among the hosts.
-
-    A run drains bots there, and asks where nginx reaches them.
-    """
-    found = [front for host in hosts for front in fronts_of(inventory, host)]
-    return tuple(front for front in dict.fromkeys(found) if front not in hosts)
-
-
 def roll(
     stages: Sequence[Stage],
     planned: Plan,
@@ -306,61 +295,3 @@ def _with_problems(result: HostResult, problems: Sequence[str]) -> HostResult:
     if not problems:
         return result
     return replace(result, message="\n".join(filter(None, (result.message, *problems))))
-
-
-_FIND = program("provision/rollout/scripts/find.sh")
-_DRAIN = program("provision/rollout/scripts/drain.sh")
-_RESTORE = program("provision/rollout/scripts/restore.sh")
-
-
-def _drain(names: Sequence[str], seconds: int) -> str:
-    """Return the script that drains a bot at a front."""
-    return assignments(upstream=UPSTREAM, names=" ".join(names), seconds=seconds) + _DRAIN
-
-
-def _restore(names: Sequence[str]) -> str:
-    """Return the script that restores a bot at a front."""
-    return assignments(upstream=UPSTREAM, names=" ".join(names)) + _RESTORE
-
-
-class Drain:
-    """The draining of one bot at every nginx in front of it."""
-
-    def __init__(
-        self, session: Session, inventory: Inventory, bot: str, former_ports: Sequence[int] = ()
-    ) -> None:
-        self.bot = bot
-        self._session = session
-        self._wait = inventory.rollout.drain_seconds
-        self._names = {
-            front: known_upstreams(inventory, front, bot, former_ports)
-            for front in drained_at(inventory, bot)
-            if front in session.reached
-        }
-
-    def begin(self) -> None:
-        """Stop new requests to the bot and wait for those in progress.
-
-        Raises `HostError` when a front cannot drain it.
-        """
-
-        def drain(front: str) -> None:
-            done = self._session.run(front, _drain(self._names[front], self._wait), timeout=self._wait + 60)
-            if not done.succeeded:
-                raise HostError(
-                    f"cannot drain {self.bot} at {front}: {done.stderr.strip()}",
-                    advice="nothing was changed there; check the other bots, which must serve in the "
-                    "meantime",
-                )
-
-        for_each(self._names, drain)
-
-    def end(self) -> tuple[str, ...]:
-        """Send requests to the bot again; return one message for each front that failed."""
-
-        def restore(front: str) -> str:
-            done = self._session.run(front, _restore(self._names[front]), timeout=60)
-            problem = f"cannot restore {self.bot} at {front}: {done.stderr.strip()}; run `up` again"
-            return "" if done.succeeded else problem
-
-        return tuple(filter(None, for_each(self._names, restore).values()))

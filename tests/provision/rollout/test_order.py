@@ -19,8 +19,9 @@ from inventory.errors import HostError
 from inventory.model import Inventory
 from provision.plan import FileChange, HostPlan, HostResult, Plan, PlannedOperation, Status
 from provision.progress import Silent
-from provision.rollout import order
-from provision.rollout.order import Drain, Stage, fronts_beside, roll, stages
+from provision.rollout import draining, order
+from provision.rollout.draining import Drain, fronts_beside
+from provision.rollout.order import Stage, roll, stages
 
 BOT = PlannedOperation("runtime", "Service clawd-bot", changes=True)
 NODE = PlannedOperation("elasticsearch", "Service elasticsearch", changes=True)
@@ -423,7 +424,7 @@ def test_drain_uses_the_name_in_the_status_of_the_front(
         f'#!/bin/sh\nif [ "$1" = status ]; then echo "{status}"; else echo "$*" >> {calls}; fi\n'
     )
     program.chmod(0o755)
-    monkeypatch.setattr(order, "UPSTREAM", str(program))
+    monkeypatch.setattr(draining, "UPSTREAM", str(program))
 
     def on_the_front(script: str) -> tuple[bool, str]:
         done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=10)
@@ -442,7 +443,7 @@ def test_failing_upstream_program_of_a_front_is_reported(
     program = tmp_path / "upstream"
     program.write_text("#!/bin/sh\necho broken >&2\nexit 1\n")
     program.chmod(0o755)
-    monkeypatch.setattr(order, "UPSTREAM", str(program))
+    monkeypatch.setattr(draining, "UPSTREAM", str(program))
 
     def on_the_front(script: str) -> tuple[bool, str]:
         done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=10)
