@@ -437,7 +437,7 @@ def loaded_from(name: str) -> LoadedInventory:
 def where_ssh_leads(loaded: LoadedInventory) -> LoadedInventory:
     """Return the inventory with the addresses of its hosts from `~/.ssh/config`."""
     from provision.ssh.config import SshConfig
-    from provision.ssh.connect import with_addresses
+    from provision.ssh.route import with_addresses
 
     return with_addresses(loaded, SshConfig())
 

@@ -22,7 +22,9 @@ import paramiko
 
 from inventory.errors import ClawdError, ConnectError, HostError
 from provision.connection.ask import SecretPrompt
-from provision.ssh.connect import Route, connect_error, dial
+from provision.ssh.connect import dial
+from provision.ssh.connect_errors import connect_error
+from provision.ssh.route import Route
 from provision.ssh.transport import WatchedTransport
 
 START_S = 60

@@ -44,8 +44,9 @@ from provision.connection.link import BROKEN, HostConnection, RemoteProcess
 from provision.plan import FileChange, HostPlan, HostResult, OperationFailure, Plan, PlannedOperation, Status
 from provision.progress import RunProgress
 from provision.reporting.run_log import RunLog
-from provision.ssh import connect
 from provision.ssh.config import SshConfig
+from provision.ssh.connect_errors import CONNECT_TIMEOUT, connect_error
+from provision.ssh.route import route_to
 
 T = TypeVar("T")
 OUTPUT_LINES = 20
@@ -118,7 +119,7 @@ class Session:
         for host in hosts_of_run:
             host.connector_cls = connector or LinkConnector
             run_state(host).link = self.links[host.name]
-        self._state = State(hosts_of_run, Config(CONNECT_TIMEOUT=connect.CONNECT_TIMEOUT))
+        self._state = State(hosts_of_run, Config(CONNECT_TIMEOUT=CONNECT_TIMEOUT))
         self._owners: dict[str, list[Assignment]] = {name: [] for name in self.links}
         self._before_operations: list[Callable[[str], None]] = []
         pyinfra.is_cli = False
@@ -155,7 +156,7 @@ class Session:
             except ConnectError:
                 raise
             except Exception as error:
-                raise connect.connect_error(self.links[name].route, error) from error
+                raise connect_error(self.links[name].route, error) from error
             self._state.activate_host(host)
 
         ended = outcomes(self.links, connect_one)
@@ -415,7 +416,7 @@ def links_to(loaded: LoadedInventory, hosts: Iterable[str], ask: SecretPrompt) -
     def link(name: str) -> HostConnection:
         password = inventory.hosts[name].sudo_password
         given = password.get_secret_value() if password else None
-        return HostConnection(connect.route_to(inventory, name, config), ask, given)
+        return HostConnection(route_to(inventory, name, config), ask, given)
 
     return for_each(hosts, link)
 

@@ -25,10 +25,12 @@ from provision.connection.ask import NoTerminal
 from provision.connection.concurrency import outcomes
 from provision.ssh import connect
 from provision.ssh.config import SshConfig
-from provision.ssh.connect import Hop, HostKeyError, Route, connect_error, dial, route_to
+from provision.ssh.connect import dial
+from provision.ssh.connect_errors import HostKeyError, connect_error
 from provision.ssh.host_key_proof import PROVE, proven
 from provision.ssh.known_hosts import HostKeyVerdict, KnownHosts, Trust
 from provision.ssh.login import LoginRefusedError
+from provision.ssh.route import Hop, Route, route_to, with_addresses
 from tests.provision.sshd import Sshd, agent, keygen, needs_sshd, serving
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1TrMRtPh1G1NTgXxV9ywGfrfDRKpbHaCfmTyLZCqzm"
@@ -128,10 +130,10 @@ def test_declared_jump_host_is_preferred_and_may_be_an_alias(home: Path) -> None
 def test_alias_with_an_underscore_is_resolved(home: Path, alias: str) -> None:
     loaded = LoadedInventory(inventory(one={"address": alias}), home / "x.yml")
     config = user_config(home, f"Host {alias}\n    HostName 203.0.113.5\n")
-    assert connect.with_addresses(loaded, config).inventory.internal("one") == "203.0.113.5"
+    assert with_addresses(loaded, config).inventory.internal("one") == "203.0.113.5"
     config = user_config(home, "Host other\n    HostName 203.0.113.5\n")
     with pytest.raises(ConnectError, match=f"one: .*config does not resolve `{alias}` to a host") as caught:
-        connect.with_addresses(loaded, config)
+        with_addresses(loaded, config)
     assert f"`Host {alias}`" in caught.value.advice
 
 
@@ -146,18 +148,16 @@ def test_components_get_the_address_of_an_alias(home: Path) -> None:
     loaded = LoadedInventory(
         inventory(one={"address": "prod1"}, two={"address": "192.0.2.2"}), home / "x.yml"
     )
-    found = connect.with_addresses(loaded, config)
+    found = with_addresses(loaded, config)
     assert (found.inventory.internal("one"), found.inventory.internal("two")) == ("203.0.113.5", "192.0.2.2")
     assert (found.inventory.hosts["one"].user, found.inventory.hosts["one"].port) == ("anna", 2222)
     assert found.declared == loaded.inventory
     behind = inventory(one={"address": "192.0.2.1", "bastion": {"address": "prod1"}})
-    jump = (
-        connect.with_addresses(LoadedInventory(behind, home / "x.yml"), config).inventory.hosts["one"].bastion
-    )
+    jump = with_addresses(LoadedInventory(behind, home / "x.yml"), config).inventory.hosts["one"].bastion
     assert jump is not None
     assert jump.address == "203.0.113.5"
     assert ways(route_to(found.declared, "one", config)) == [("anna", "203.0.113.5", 2222)]
-    assert connect.with_addresses(loaded, user_config(home, "")) is loaded
+    assert with_addresses(loaded, user_config(home, "")) is loaded
 
 
 # Real servers
