@@ -16,6 +16,8 @@ from sqlalchemy.exc import DataError, IntegrityError, OperationalError, Programm
 from sqlalchemy.pool import QueuePool
 
 from clawd_runtime.bot.store.members import LOCKS, Presence
+from clawd_runtime.bot.store.presence import PostgresPresence
+from clawd_runtime.bot.store.psycopg_errors import reason_of
 from clawd_runtime.bot.store.schema import LEAST_FREE, migrate
 from clawd_runtime.errors import StoreError
 
@@ -84,8 +86,6 @@ class PostgresBackend:
 
     async def presence(self) -> Presence:
         """See `database.DatabaseBackend`."""
-        from clawd_runtime.bot.store.presence import PostgresPresence
-
         return await PostgresPresence.open(self.parameters, self.place)
 
     def check_space(self, connection: Connection) -> None:
@@ -122,13 +122,6 @@ def open_postgres(url: str, password: str | None) -> PostgresBackend:
             time.sleep(START_AGAIN_AFTER)
         else:
             return backend
-
-
-def reason_of(error: BaseException) -> str:
-    """Return the message of a psycopg error in one line, without the values of a statement."""
-    if isinstance(error, psycopg.Error) and error.diag.message_primary:
-        return f"{error.diag.message_primary} ({error.sqlstate})"
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def place_of(engine: Engine) -> str:

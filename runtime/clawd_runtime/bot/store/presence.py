@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from clawd_runtime.bot.store.members import LOCKS, NOTICES, Census, Notice
-from clawd_runtime.bot.store.postgres import reason_of
+from clawd_runtime.bot.store.psycopg_errors import reason_of
 from clawd_runtime.errors import StoreError
 
 SILENCE = "12s"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from clawd_runtime.bot.channels.base import StoredAnswer, TokenUse
+from clawd_runtime.bot.ports import StoredAnswer, TokenUse
 from clawd_runtime.bot.store import history, inbox, members, outbox, tokens
 from clawd_runtime.bot.store.database import Deposed, OpenDatabase
 from clawd_runtime.bot.store.history import Turn
@@ -61,7 +61,7 @@ class Store:
         self.on_reply: InboxListener = lambda queued: None
 
     async def store(self, inbound: Inbound) -> bool:
-        """See `channels.base.Inbox`. This bot owns the message: a client may wait here for its answer."""
+        """See `ports.Inbox`. This bot owns the message: a client may wait here for its answer."""
 
         def add(connection: Connection) -> tuple[bool, list[Queued]]:
             owner = None if self._leaving else self._database.member
@@ -77,7 +77,7 @@ class Store:
         return new
 
     async def store_all(self, inbounds: Sequence[Inbound], channel: str, state: Mapping[str, str]) -> None:
-        """See `channels.base.Inbox`. Conversations are distributed among the members of the channel."""
+        """See `ports.Inbox`. Conversations are distributed among the members of the channel."""
 
         def add(connection: Connection) -> list[Queued]:
             among, mine = members.serving(connection, channel), []
@@ -98,16 +98,16 @@ class Store:
         await self._database.run(add, lambda q: self.on_message(q))
 
     async def state(self, channel: str, name: str) -> str | None:
-        """See `channels.base.Inbox`."""
+        """See `ports.Inbox`."""
         return await self._database.run(lambda c: inbox.get_state(c, channel, name), kind="read")
 
     async def use_token(self, token: str, request: str, expires_at: float) -> TokenUse:
-        """See `channels.base.Inbox`."""
+        """See `ports.Inbox`."""
         now = self._clock()
         return await self._database.run(lambda c: tokens.use(c, token, request, expires_at, now))
 
     async def answer_to(self, channel: str, event_id: str) -> StoredAnswer | None:
-        """See `channels.base.Inbox`."""
+        """See `ports.Inbox`."""
 
         def find(connection: Connection) -> StoredAnswer | None:
             if inbox.outcome(connection, channel, event_id) is None:
@@ -117,7 +117,7 @@ class Store:
         return await self._database.run(find, kind="read")
 
     async def leads(self, role: str) -> bool:
-        """See `channels.base.Inbox`."""
+        """See `ports.Inbox`."""
         if self._leaving:
             return False
         held_by = await self._database.run(lambda c: members.leader(c, role), kind="read")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, func, select
 
-from clawd_runtime.bot.channels.base import TokenUse
+from clawd_runtime.bot.ports import TokenUse
 from clawd_runtime.bot.store.schema import used_tokens
 
 MOST_TOKENS = 100_000
@@ -14,7 +14,7 @@ CLOCK_DIFFERENCE = 300.0
 
 
 def use(connection: Connection, token: str, request: str, expires_at: float, now: float) -> TokenUse:
-    """See `channels.base.Inbox.use_token`. Writing transactions of all bots follow one another."""
+    """See `ports.Inbox.use_token`. Writing transactions of all bots follow one another."""
     connection.execute(delete(used_tokens).where(used_tokens.c.expires_at < now - CLOCK_DIFFERENCE))
     before = connection.scalar(select(used_tokens.c.request).where(used_tokens.c.token == token))
     if before is None:

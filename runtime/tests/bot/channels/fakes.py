@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from clawd_runtime.bot.channels.base import StoredAnswer, TokenUse
+from clawd_runtime.bot.ports import StoredAnswer, TokenUse
 from clawd_runtime.bot.values import Inbound
 
 

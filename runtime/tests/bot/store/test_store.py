@@ -16,8 +16,8 @@ import pytest
 from sqlalchemy import Engine, create_engine, inspect, make_url, text
 from sqlalchemy.event import listens_for
 
-from clawd_runtime.bot.channels.base import StoredAnswer
 from clawd_runtime.bot.handling.rate_limit import RateLimitVerdict
+from clawd_runtime.bot.ports import StoredAnswer
 from clawd_runtime.bot.store import history, schema
 from clawd_runtime.bot.store.database import OpenDatabase, open_database
 from clawd_runtime.bot.store.history import Turn

@@ -26,14 +26,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from clawd_runtime.bot.channels.base import (
-    AnswerProgress,
-    Channel,
-    ChannelContext,
-    ChannelSettings,
-    StoredAnswer,
-)
+from clawd_runtime.bot.channels.base import AnswerProgress, Channel, ChannelContext, ChannelSettings
 from clawd_runtime.bot.channels.console.token import ConsoleToken, InvalidToken, token_of
+from clawd_runtime.bot.ports import StoredAnswer
 from clawd_runtime.bot.text.unicode import whole_characters
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, SentRef
 from clawd_runtime.errors import SettingsError, StoreError

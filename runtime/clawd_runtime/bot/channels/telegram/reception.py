@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clawd_runtime.bot.channels.base import DeliveryUnknown, Inbox, RetryLater
+from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater
 from clawd_runtime.bot.channels.telegram.api import TelegramApi, TelegramRefusal
 from clawd_runtime.bot.channels.telegram.updates import (
     ALLOWED_UPDATES,
@@ -21,6 +21,7 @@ from clawd_runtime.bot.channels.telegram.updates import (
 )
 from clawd_runtime.bot.foreign_json import Foreign, ForeignJsonError, ForeignName, ForeignText, Int64, read_as
 from clawd_runtime.bot.handling.backoff import backoff
+from clawd_runtime.bot.ports import Inbox
 from clawd_runtime.bot.service.rejections import Rejections
 from clawd_runtime.bot.text.messages import CATALOGUE
 from clawd_runtime.bot.values import Inbound

@@ -19,12 +19,13 @@ from lark_oapi.core.model import RawRequest
 from pydantic import ValidationError
 from starlette.applications import Starlette
 
-from clawd_runtime.bot.channels.base import ChannelContext, RetryLater, StoredAnswer, Undeliverable
+from clawd_runtime.bot.channels.base import ChannelContext, RetryLater, Undeliverable
 from clawd_runtime.bot.channels.feishu import channel as feishu_channel
 from clawd_runtime.bot.channels.feishu import crypto
 from clawd_runtime.bot.channels.feishu.api import size_in_request
 from clawd_runtime.bot.channels.feishu.channel import FeishuChannel, FeishuSettings
 from clawd_runtime.bot.credentials import Credentials as Secrets
+from clawd_runtime.bot.ports import StoredAnswer
 from clawd_runtime.bot.service.app import KEEP_SECONDS
 from clawd_runtime.bot.store.database import open_database
 from clawd_runtime.bot.store.store import Store
