@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deploys.ops.facts import Fact
-
 OLDEST_PYTHON = (3, 11)
 """The oldest Python that the runtime works with. Hosts with containers may have an older one."""
 
@@ -54,16 +52,3 @@ RELEASES = (
 def release_of(id: str, version: str) -> OsRelease | None:
     """Return the release with this ID and VERSION_ID of /etc/os-release; `None` when it is not supported."""
     return next((item for item in RELEASES if (item.id, item.version) == (id, version)), None)
-
-
-class OsReleaseFact(Fact):
-    """The operating system's release, as `(ID, VERSION_ID)` of os-release(5)."""
-
-    def command(self) -> str:
-        """Return a script that prints both."""
-        return '. /etc/os-release && printf "%s\\n%s\\n" "$ID" "${VERSION_ID-}"'
-
-    def process(self, output: list[str]) -> tuple[str, str]:
-        """Return the two lines."""
-        name, version = (*output, "", "")[:2]
-        return name, version

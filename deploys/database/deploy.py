@@ -16,9 +16,9 @@ from deploys.database.settings import DATA, WAL, DatabaseSettings
 from deploys.firewall.deploy import AddressesFact
 from deploys.ops import accounts, units
 from deploys.ops.debian import packages
+from deploys.ops.facts import OsReleaseFact
 from deploys.ops.paths import data, files
 from deploys.ops.removal import removal
-from deploys.releases import OsReleaseFact
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal
 from deploys.topology.certificates import CERTIFICATE_FOLDERS

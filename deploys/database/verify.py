@@ -24,8 +24,7 @@ from deploys.ops.checks import (
     listening,
     said,
 )
-from deploys.ops.facts import Fact
-from deploys.releases import OsReleaseFact
+from deploys.ops.facts import Fact, OsReleaseFact
 from deploys.topology.database import NAME
 from inventory.rules.database import PORT
 from inventory.values import MIB

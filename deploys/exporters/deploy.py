@@ -27,11 +27,11 @@ from deploys.exporters.settings import ExportersSettings
 from deploys.metrics import FORMER, TEXTFILES
 from deploys.ops import services, units
 from deploys.ops.debian import packages
-from deploys.ops.facts import PathFact
+from deploys.ops.facts import OsReleaseFact, PathFact
 from deploys.ops.paths import files
 from deploys.ops.removal import removal
 from deploys.ops.services import Service
-from deploys.releases import OsReleaseFact, release_of
+from deploys.releases import release_of
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal
 from deploys.topology.monitoring import BLACKBOX_PORT

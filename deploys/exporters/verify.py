@@ -19,7 +19,7 @@ from deploys.ops.checks import (
     expect_timer,
     said,
 )
-from deploys.releases import OsReleaseFact
+from deploys.ops.facts import OsReleaseFact
 
 
 def test_exporters_run_with_what_is_on_the_disk(host: Any, settings: ExportersSettings) -> None:

@@ -10,11 +10,11 @@ from pyinfra.api import deploy
 from deploys.nginx.settings import NginxSettings
 from deploys.ops import services, units
 from deploys.ops.debian import packages
-from deploys.ops.facts import PathFact
+from deploys.ops.facts import OsReleaseFact, PathFact
 from deploys.ops.paths import files
 from deploys.ops.removal import removal
 from deploys.ops.services import Service
-from deploys.releases import OsReleaseFact, release_of
+from deploys.releases import release_of
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal
 from deploys.topology.addresses import bracketed

@@ -244,3 +244,16 @@ def connection_of(host: Any) -> Connection:
     """Return the SSH connection to the pyinfra `host`, read without sudo, which would hide it."""
     connection: Connection = host.get_fact(ConnectionFact, _sudo=False)
     return connection
+
+
+class OsReleaseFact(Fact):
+    """The operating system's release, as `(ID, VERSION_ID)` of os-release(5)."""
+
+    def command(self) -> str:
+        """Return a script that prints both."""
+        return '. /etc/os-release && printf "%s\\n%s\\n" "$ID" "${VERSION_ID-}"'
+
+    def process(self, output: list[str]) -> tuple[str, str]:
+        """Return the two lines."""
+        name, version = (*output, "", "")[:2]
+        return name, version

@@ -29,9 +29,9 @@ from deploys.elastic.packages import ArchitectureFact
 from deploys.model.space import Space, SpaceFact
 from deploys.nvidia import gpus
 from deploys.ops.diff import collected
+from deploys.ops.facts import OsReleaseFact
 from deploys.ops.paths import files
 from deploys.ops.run_state import Change
-from deploys.releases import OsReleaseFact
 from inventory.model import Inventory
 
 L4 = 0x27B8

@@ -22,8 +22,8 @@ from deploys.database.settings import DatabaseSettings
 from deploys.firewall.deploy import AddressesFact
 from deploys.ops.accounts import GroupFact, UserFact
 from deploys.ops.debian.packages import BroughtFact, WantedFact
-from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
-from deploys.releases import RELEASES, OsReleaseFact
+from deploys.ops.facts import OsReleaseFact, PackagesFact, PathFact, PathState, UnitFact, UnitState
+from deploys.releases import RELEASES
 from deploys.tls.certificate import Installed
 from deploys.tls.deploy import CertificateFact
 from inventory.errors import HostError

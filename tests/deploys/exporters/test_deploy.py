@@ -14,10 +14,9 @@ from deploys.grafana.package import InstalledFileFact
 from deploys.nvidia import gpus
 from deploys.ops.accounts import GroupFact, UserFact, UserState
 from deploys.ops.debian.packages import BroughtFact, WantedFact
-from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
+from deploys.ops.facts import OsReleaseFact, PackagesFact, PathFact, PathState, UnitFact, UnitState
 from deploys.ops.paths.push import RecordsFact
 from deploys.registry import BY_NAME
-from deploys.releases import OsReleaseFact
 from deploys.runtime.prune import Entries, EntriesFact
 from deploys.tls.certificate import Installed
 from deploys.tls.deploy import CertificateFact

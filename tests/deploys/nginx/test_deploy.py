@@ -6,9 +6,8 @@ from deploys.nginx.deploy import INTERNAL_FILES, apply, reads, remove, values
 from deploys.nginx.settings import settings_for
 from deploys.ops.debian.added import Added, AddedFact
 from deploys.ops.debian.packages import BroughtFact, WantedFact
-from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
+from deploys.ops.facts import OsReleaseFact, PackagesFact, PathFact, PathState, UnitFact, UnitState
 from deploys.ops.paths.files import rendered
-from deploys.releases import OsReleaseFact
 from tests.deploys.harness import Machine, Run
 from tests.deploys.inventories import inventory
 
