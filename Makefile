@@ -22,6 +22,7 @@ LIBRARIES := dpkg-dev e2fsprogs fdisk gpg gpg-agent xfsprogs \
     liburing2 libwrap0 libxml2 tzdata
 # Debian's npm needs nodejs; other distributions of Node.js include npm.
 NODE := $(if $(shell command -v npm),,nodejs npm)
+QUESTION := What is the capital of France?
 MODEL := .sandbox/models/smollm2-135m-q8_0.gguf
 # Tests run in several processes, each with the paths of its name. gevent patches a whole process: code on gevent
 # (deploys, provision) and code on asyncio are never tested in the same one.
@@ -58,11 +59,23 @@ export CLAWD_TEST_MODEL ?= $(CURDIR)/$(MODEL)
 help:                 ## list these targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## */\t/' | expand -t 16
 
+# Only `make up` counts its steps, because other targets have further ones.
+step = $(if $(filter up,$(MAKECMDGOALS)),step $(1) of 5: )
+
+# What pip prints, as one line that counts its packages.
+define PIP_PROGRESS
+/^Collecting / && terminal { printf "\r\033[Kdownloading package %d of %d", ++n, total; fflush() }
+/^Installing / && terminal { printf "\r\033[Kinstalling %d packages", total; fflush() }
+END { if (terminal) printf "\r\033[K" }
+endef
+export PIP_PROGRESS
+
 $(VENV)/.installed: requirements.lock pyproject.toml | packages
-	@echo "creating the environment from requirements.lock"
+	@echo "$(call step,1)creating the environment, about 1 minute"
 	@$(PYTHON) -m venv $(VENV)
 	@awk '/^llama-cpp-python==/ {skip = 1; next} /^[a-z]/ {skip = 0} !skip' requirements.lock > $(VENV)/wheels.lock
-	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes --no-deps -r $(VENV)/wheels.lock
+	@$(BIN)/pip install --progress-bar off --disable-pip-version-check --require-hashes --no-deps -r $(VENV)/wheels.lock \
+	    | awk -v total="$$(grep -c '^[a-z]' $(VENV)/wheels.lock)" -v terminal="$$(test -t 1 && echo 1)" "$$PIP_PROGRESS"
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable . --editable runtime
 	@touch $@
 
@@ -97,6 +110,7 @@ $(VENV)/node: tests/node/package-lock.json Makefile | $(VENV)/.installed $(VENV)
 	@rm -rf $@ && mv $@.new $@ && touch $@
 
 $(VENV)/.engine: $(VENV)/.installed
+	@echo "$(call step,2)the engine (llama.cpp), 2 to 3 minutes when it is not in the cache"
 	@$(BIN)/python -m provision.artifacts engine-wheel --print-path > $(VENV)/engine-wheel.path
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --force-reinstall "$$(cat $(VENV)/engine-wheel.path)"
 	@touch $@
@@ -108,17 +122,23 @@ $(VENV)/.engine-for-all: $(VENV)/.engine
 	@touch $@
 
 $(MODEL): | $(VENV)/.engine
+	@echo "$(call step,3)the model"
 	@$(BIN)/python -m provision.artifacts sandbox-model $@
 
+# `up` ends with the checks and a question to the bot; its plan of a new host fills many screens.
 up: packages $(VENV)/.engine $(MODEL)   ## start throwaway Debian hosts with the bots and a real model (HOSTS=2 RELEASE=trixie)
-	@$(SUDO) $(RUN) sandbox up --hosts $(HOSTS) $(addprefix --release ,$(RELEASE))
-	@$(RUN) up --inventory $(INVENTORY) --yes
-	@$(RUN) verify --inventory $(INVENTORY)
-	@echo; echo "you> What is the capital of France?"
-	@$(RUN) chat --inventory $(INVENTORY) --message "What is the capital of France?"
-	@echo; echo "Next:  $(RUN) chat -i $(INVENTORY)    talk to the bot"
-	@echo "       $(RUN) sandbox ssh       look around on the host"
-	@echo "       make down                remove it all"
+	@echo "$(call step,4)starting the host"
+	@$(SUDO) $(RUN) sandbox up --hosts $(HOSTS) $(addprefix --release ,$(RELEASE)) > $(BUILD)/up.txt
+	@echo "$(call step,5)setting it up, about 1 minute"
+	@$(RUN) up --inventory $(INVENTORY) --yes >> $(BUILD)/up.txt || { status=$$?; cat $(BUILD)/up.txt; exit $$status; }
+	@echo; grep 'checks passed' $(BUILD)/up.txt || true
+	@$(RUN) sandbox status
+	@echo; echo "you> $(QUESTION)"
+	@printf 'bot> '; $(RUN) chat --inventory $(INVENTORY) --message "$(QUESTION)"
+	@echo; echo "Try:   $(RUN) chat -i $(INVENTORY)      talk to the bot"
+	@echo "       $(RUN) sandbox ssh          look around on the host"
+	@echo "       $(RUN) plan -i $(INVENTORY)      after a change of inventory/sandbox.yml: what \`up\` would do"
+	@echo; echo "What was set up is listed in $(BUILD)/up.txt. \`make down\` removes it all."
 
 # Uses Python alone, because the virtual environment may have been removed while hosts still run.
 down:                 ## remove everything that make up and make test created (CACHE=keep: except the cache)

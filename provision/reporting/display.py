@@ -236,11 +236,36 @@ def show_result(console: Console, result: Result) -> None:
             console.print(f"[red]{escape(host.host)}[/red] {text}", highlight=False, soft_wrap=True)
 
 
-def show_verification(console: Console, verification: Verification, *, every: bool = True) -> None:
-    """Print a table check × host, then the findings of checks that failed or were skipped.
+def show_verification(console: Console, verification: Verification, *, every: bool = False) -> None:
+    """Print how many checks passed on each host, then the findings of those that failed or were skipped.
 
-    Without `every`, the checks of a component are counted, and only those that fail on a host are listed.
+    With `every`, print a table check × host instead of the counts.
     """
+    if every:
+        _show_every_check(console, verification)
+    else:
+        _show_counts(console, verification)
+    for check in (*verification.failed, *verification.skipped):
+        name = escape(f"{check.host}: {check.component}: {check.name}")
+        lines = with_hint(check.message, check.hint).splitlines()
+        color = "yellow" if check.skipped else "red"
+        console.print(f"[{color}]{name}[/{color}]", highlight=False, soft_wrap=True)
+        console.print(Text(_CONTROL.sub("", "\n".join("    " + line for line in lines))), soft_wrap=True)
+
+
+def _show_counts(console: Console, verification: Verification) -> None:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for host in dict.fromkeys(check.host for check in verification.checks):
+        mine = [check for check in verification.checks if check.host == host]
+        passed, skipped = sum(check.passed for check in mine), sum(check.skipped for check in mine)
+        failed = len(mine) - passed - skipped
+        style = "red" if failed else "yellow" if skipped else "green"
+        others = f", {skipped} skipped" * bool(skipped) + f", {failed} failed" * bool(failed)
+        table.add_row(escape(host), f"[{style}]{passed} of {len(mine)} checks passed{others}[/{style}]")
+    console.print(table)
+
+
+def _show_every_check(console: Console, verification: Verification) -> None:
     hosts = list(dict.fromkeys(check.host for check in verification.checks))
     components = list(dict.fromkeys(check.component for check in verification.checks))
     table = Table(box=None, pad_edge=False)
@@ -252,15 +277,8 @@ def show_verification(console: Console, verification: Verification, *, every: bo
         names = dict.fromkeys(check.name for check in verification.checks if check.component == component)
         for name in names:
             marks = [_mark(verification, host, component, name) for host in hosts]
-            if every or any("✓" not in mark and "–" not in mark for mark in marks):
-                table.add_row(f"  {escape(name)}", *marks)
+            table.add_row(f"  {escape(name)}", *marks)
     console.print(table)
-    for check in (*verification.failed, *verification.skipped):
-        name = escape(f"{check.host}: {check.component}: {check.name}")
-        lines = with_hint(check.message, check.hint).splitlines()
-        color = "yellow" if check.skipped else "red"
-        console.print(f"[{color}]{name}[/{color}]", highlight=False, soft_wrap=True)
-        console.print(Text(_CONTROL.sub("", "\n".join("    " + line for line in lines))), soft_wrap=True)
 
 
 def _cell(verification: Verification, host: str, component: str) -> str:
@@ -290,10 +308,7 @@ def show_outcome(console: Console, outcome: Outcome, *, plan_shown: bool, view: 
     if outcome.result:
         show_result(console, outcome.result)
     if outcome.verification:
-        # After a change, passed checks are only counted; `verify` lists each of them.
-        show_verification(
-            console, outcome.verification, every=view.verbose or (outcome.result is None and not view.quiet)
-        )
+        show_verification(console, outcome.verification, every=view.verbose)
     _show_unreachable(console, outcome.unreachable or {})
     if outcome.message:
         console.print(outcome.message, markup=False, soft_wrap=True)

@@ -7,6 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
+from provision.pipeline import Exit, Outcome
 from provision.plan import (
     FileChange,
     HostPlan,
@@ -17,7 +18,13 @@ from provision.plan import (
     Result,
     Status,
 )
-from provision.reporting.display import TerminalProgress, show_plan, show_result, show_verification
+from provision.reporting.display import (
+    TerminalProgress,
+    show_outcome,
+    show_plan,
+    show_result,
+    show_verification,
+)
 from provision.reporting.terminal import Differences, View
 from provision.verification.run import Check, Verification
 
@@ -60,7 +67,7 @@ def rows(screen: io.StringIO) -> list[list[str]]:
 
 def test_checks_are_shown_as_a_table_by_host() -> None:
     console, screen = plain()
-    show_verification(console, VERIFIED)
+    show_verification(console, VERIFIED, every=True)
     assert rows(screen)[:6] == [
         ["check", "web", "app"],
         ["base", "1/1", "2/2"],
@@ -72,10 +79,25 @@ def test_checks_are_shown_as_a_table_by_host() -> None:
     assert screen.getvalue().endswith("web: nginx: answers\n    no answer\n")
 
 
-def test_checks_after_up_are_counted_and_failed_ones_named() -> None:
+def test_checks_are_counted_by_host_and_failed_ones_named() -> None:
     console, screen = plain()
-    show_verification(console, VERIFIED, every=False)
-    assert [row[0] for row in rows(screen)[:4]] == ["check", "base", "nginx", "  answers"]
+    show_verification(console, VERIFIED)
+    assert [line.rstrip() for line in screen.getvalue().splitlines()] == [
+        "web  1 of 2 checks passed, 1 failed",
+        "app  2 of 2 checks passed",
+        "web: nginx: answers",
+        "    no answer",
+    ]
+
+
+@pytest.mark.parametrize(("verbose", "shown"), [(False, False), (True, True)])
+def test_verify_lists_passed_checks_only_when_verbose(verbose: bool, shown: bool) -> None:
+    console, screen = plain()
+    show_outcome(
+        console, Outcome(Exit.ERROR, verification=VERIFIED), plan_shown=False, view=View(verbose=verbose)
+    )
+    assert ("packages are installed" in screen.getvalue()) is shown
+    assert "web: nginx: answers" in screen.getvalue()
 
 
 class Screen(io.StringIO):
@@ -175,9 +197,9 @@ def test_skipped_check_is_shown_as_neither_passed_nor_failed() -> None:
         console, written = plain()
         show_verification(console, found, every=every)
         printed = written.getvalue()
-        assert "○" in printed
+        assert ("○" if every else "1 of 2 checks passed, 1 skipped") in printed
         assert "✗" not in printed
-        assert "1/2" in printed
+        assert "failed" not in printed
         assert "web: nvidia: a new container gets the gpu\n    not tried: there is no image" in printed
 
 
