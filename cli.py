@@ -498,13 +498,13 @@ def running(
     **shown: Any,
 ) -> Iterator[tuple[Run, TerminalProgress]]:
     """Load the inventory, open the log of the run and start the progress display."""
-    from provision.connection import concurrency
+    from provision.local import concurrency
 
     concurrency.enable()
+    from provision.local.run_log import RunLog
     from provision.pipeline import Run
     from provision.reporting.display import TerminalProgress
     from provision.reporting.known_warnings import KnownWarnings
-    from provision.reporting.run_log import RunLog
     from provision.reporting.terminal import stderr_console
     from provision.selection import Selection
 
@@ -589,7 +589,7 @@ def show_sandbox(hosts: Any) -> None:
 
 def confirmed(plan: Plan) -> bool:
     """Ask whether to apply the plan. Raises `ClawdError` when standard input is not a terminal."""
-    from provision.connection.concurrency import typed_line
+    from provision.local.concurrency import typed_line
 
     if not sys.stdin.isatty():
         raise ClawdError(

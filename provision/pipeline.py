@@ -27,16 +27,16 @@ from inventory.load import LoadedInventory, digest
 from provision import component_state, run_journal
 from provision.artifacts.select import gather
 from provision.connection.apt_proxy import apt_options, share
-from provision.connection.ask import SecretPrompt, Terminal
-from provision.connection.concurrency import outcomes
 from provision.connection.error_hints import NO_PACKAGE
 from provision.connection.lock import Locks
 from provision.connection.package_gate import SOURCES, PackageGate, mirrors_of, repositories_of
 from provision.connection.session import Assignment, Session, links_to
+from provision.local.ask import SecretPrompt, Terminal
+from provision.local.concurrency import outcomes
+from provision.local.run_log import RunLog
 from provision.plan import HostPlan, HostResult, Plan, Result, Status
 from provision.preflight import capacity, doctor, ownership
 from provision.progress import RunProgress
-from provision.reporting.run_log import RunLog
 from provision.rollout import former_addresses, order
 from provision.rollout.draining import Drain, fronts_beside
 from provision.rollout.rollback import Rollback

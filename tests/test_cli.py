@@ -19,7 +19,7 @@ import pytest
 import cli as program
 from inventory.errors import ConnectError, LockHeldError
 from provision import pipeline
-from provision.connection import concurrency
+from provision.local import concurrency
 from provision.plan import HostPlan, Plan, PlannedOperation
 from provision.sandbox.hosts.host import HostRecord, write_record
 from tests.timing import least_seconds

@@ -43,6 +43,24 @@ DEPLOYS: Rooms = {
 SAME_ON_BOTH_SIDES = {"EngineSettings", "FeishuSettings", "TelegramSettings"}
 """A settings file of a host: `deploys` writes it and the runtime, which shares no code, reads it."""
 
+# Values stand directly in `provision`, but for the modules that are named here.
+PROVISION: Rooms = {
+    "provision": 0,
+    "provision.local": 1,
+    "provision.sandbox": 2,
+    "provision.ssh": 2,
+    "provision.connection": 3,
+    "provision.artifacts": 4,
+    "provision.preflight": 5,
+    "provision.run_journal": 5,
+    "provision.selection": 5,
+    "provision.verification": 5,
+    "provision.component_state": 6,
+    "provision.rollout": 6,
+    "provision.pipeline": 7,
+    "provision.reporting": 8,
+}
+
 
 def sources(layer: str) -> list[Path]:
     place = ROOT / PLACES.get(layer, layer)
@@ -114,16 +132,18 @@ def test_modules_of_a_layer_import_each_other_without_a_cycle(layer: str) -> Non
     assert cycle(imports) == []
 
 
-@pytest.mark.parametrize(("layer", "rooms"), [("deploys", DEPLOYS)])
+@pytest.mark.parametrize(("layer", "rooms"), [("deploys", DEPLOYS), ("provision", PROVISION)])
 def test_rooms_of_a_layer_import_only_lower_rooms(layer: str, rooms: Rooms) -> None:
     imports = imports_within(ROOT / layer)
     assert {room(name, rooms) for name in imports} == {*rooms}
     assert arrows_back(imports, rooms) == []
 
 
-def test_every_folder_of_deploys_is_a_room() -> None:
-    folders = {f"deploys.{folder.parent.name}" for folder in (ROOT / "deploys").glob("*/__init__.py")}
-    assert folders == {*DEPLOYS} - {"deploys"}
+@pytest.mark.parametrize(("layer", "rooms"), [("deploys", DEPLOYS), ("provision", PROVISION)])
+def test_every_folder_of_a_layer_is_a_room(layer: str, rooms: Rooms) -> None:
+    folders = {f"{layer}.{folder.parent.name}" for folder in (ROOT / layer).glob("*/__init__.py")}
+    assert len(folders) > 5
+    assert folders <= {*rooms}
 
 
 def test_settings_know_no_pyinfra() -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 import click
 
 from inventory.errors import ClawdError
-from provision.artifacts.cache import Cache
 from provision.artifacts.engine import variants
 from provision.artifacts.engine.wheel import EngineWheel, engine_wheels
 from provision.artifacts.release import release_for
 from provision.artifacts.sandbox_model import sandbox_model
 from provision.artifacts.target import HostKind
+from provision.local.cache import Cache
 
 _DAY = 86400.0
 

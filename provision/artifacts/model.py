@@ -11,8 +11,8 @@ from deploys.artifacts import ModelFile
 from inventory.errors import ArtifactError
 from inventory.model import LocalModel
 from inventory.model_files.gguf import read_header, unservable
-from provision.artifacts.cache import Cache, sha256_of
-from provision.artifacts.progress import ReportProgress, silent
+from provision.local.cache import Cache, sha256_of
+from provision.local.report_progress import ReportProgress, silent
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 

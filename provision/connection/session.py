@@ -4,7 +4,7 @@ pyinfra merges the operations of hosts by their position, which is wrong when ho
 Here every host has its own operations (`loop_position` makes their identity unique to the host) and executes
 them in its own greenlet, so that no host waits for another.
 
-`gevent.monkey.patch_all()` must have run before this module is imported; `provision.connection.concurrency`
+`gevent.monkey.patch_all()` must have run before this module is imported; `provision.local.concurrency`
 does it.
 """
 
@@ -35,15 +35,15 @@ from deploys.ops.run_state import run_state
 from inventory.errors import ClawdError, ConnectError, HostError
 from inventory.load import LoadedInventory
 from inventory.model import Inventory as InventoryOfRun
-from provision.connection.ask import NoTerminal, SecretPrompt
-from provision.connection.concurrency import for_each, outcomes
 from provision.connection.connector import LinkConnector
 from provision.connection.error_hints import advice_for
 from provision.connection.fact_prefetch import Foresight, record_of
 from provision.connection.link import BROKEN, HostConnection, RemoteProcess
+from provision.local.ask import NoTerminal, SecretPrompt
+from provision.local.concurrency import for_each, outcomes
+from provision.local.run_log import RunLog
 from provision.plan import FileChange, HostPlan, HostResult, OperationFailure, Plan, PlannedOperation, Status
 from provision.progress import RunProgress
-from provision.reporting.run_log import RunLog
 from provision.ssh.config import SshConfig
 from provision.ssh.connect_errors import CONNECT_TIMEOUT, connect_error
 from provision.ssh.route import route_to

@@ -17,8 +17,8 @@ from inventory.errors import CapacityError, ClawdError, HostError
 from inventory.model import Inventory
 from inventory.reading.source import KeyPath
 from provision.artifacts.target import ARCHITECTURES
-from provision.connection.concurrency import outcomes
 from provision.connection.session import Session
+from provision.local.concurrency import outcomes
 from provision.preflight import declared_values
 from provision.preflight.capacity import Capacity, capacity_of, shortages, warnings
 from provision.preflight.facts import FileSystem, HostFacts, PortListener, probe

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from inventory.errors import ClawdError
 from inventory.reading.text import is_utf8, readable
-from provision.reporting.run_log import RunLog
+from provision.local.run_log import RunLog
 
 
 def unforeseen(error: Exception, log: Path | None) -> ClawdError:

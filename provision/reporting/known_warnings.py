@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from provision.reporting.run_log import log_folder
+from provision.local.run_log import log_folder
 
 REPEATED_AFTER = 30 * 86400.0
 """Seconds without the warning after which it counts as new."""

@@ -9,8 +9,8 @@ from deploys.ops.shell import assignments
 from deploys.topology.bots import drained_at, fronts_of, known_upstreams
 from inventory.errors import HostError
 from inventory.model import Inventory
-from provision.connection.concurrency import for_each
 from provision.connection.session import Session
+from provision.local.concurrency import for_each
 
 UPSTREAM = "/usr/local/lib/clawd/upstream"
 """The program of the nginx component that drains and restores bots."""

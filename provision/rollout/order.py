@@ -29,8 +29,8 @@ from deploys.tls.certificate import OTHER_AUTHORITY
 from deploys.topology.bots import bots_behind, drained_at, upstream
 from inventory.errors import HostError
 from inventory.model import Inventory
-from provision.connection.concurrency import for_each
 from provision.connection.session import Session
+from provision.local.concurrency import for_each
 from provision.plan import HostPlan, HostResult, Plan, Status
 from provision.progress import RunProgress
 from provision.rollout.draining import Drain

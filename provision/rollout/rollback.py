@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from deploys.runtime.good import KEEP, PUT_BACK
 from inventory.errors import ClawdError
-from provision.connection.concurrency import outcomes
 from provision.connection.session import Session
+from provision.local.concurrency import outcomes
 from provision.plan import HostPlan, HostResult, Status
 
 GUARDED = {"model", "runtime"}

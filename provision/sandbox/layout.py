@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from inventory.errors import SandboxError
-from provision.artifacts.cache import default_folder
+from provision.local.cache import default_folder
 
 MAX_HOSTS = 99
 """With this limit names fit a network interface, and addresses fit the subnet."""

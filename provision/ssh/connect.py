@@ -15,7 +15,7 @@ from typing import Any
 
 from gevent.lock import BoundedSemaphore
 
-from provision.connection.ask import SecretPrompt
+from provision.local.ask import SecretPrompt
 from provision.ssh.config import SshTokens
 from provision.ssh.connect_errors import CONNECT_TIMEOUT, HostKeyError, connect_error
 from provision.ssh.host_key_proof import proven

@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from paramiko.agent import AgentSSH
 
-from provision.connection.ask import SecretPrompt
+from provision.local.ask import SecretPrompt
 from provision.ssh.config import is_there
 
 AGENT_TIMEOUT_S = 10

@@ -24,10 +24,10 @@ import deploys
 from deploys.component import ComponentSettings
 from inventory.errors import ClawdError, ConnectError, VerifyError, with_hint
 from inventory.load import LoadedInventory
-from provision.connection.ask import NoTerminal
-from provision.connection.concurrency import enabled, for_each
 from provision.connection.link import HostConnection, RemoteProcess
 from provision.connection.session import Assignment, links_to
+from provision.local.ask import NoTerminal
+from provision.local.concurrency import enabled, for_each
 
 DEPLOYS = Path(deploys.__file__ or "").parent
 CONNECTION = "connection"
@@ -118,7 +118,7 @@ def verify(
     Raises `RuntimeError` when blocking calls are not cooperative: waiting for a host would never end.
     """
     if not enabled():
-        raise RuntimeError("call provision.connection.concurrency.enable() before anything else")
+        raise RuntimeError("call provision.local.concurrency.enable() before anything else")
     if links is None:
         links = own = links_to(loaded, assignments, NoTerminal())
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from provision.connection import concurrency
+from provision.local import concurrency
 
 # Before anything is imported that keeps a blocking call under a name of its own, as paramiko does.
 concurrency.enable()

@@ -1,5 +1,5 @@
 """Tests of the laptop's side run as the program does: with cooperative blocking calls."""
 
-from provision.connection import concurrency
+from provision.local import concurrency
 
 concurrency.enable()

@@ -23,11 +23,11 @@ from deploys.releases import RELEASES
 from inventory.errors import HostError
 from inventory.load import LoadedInventory
 from provision.connection.session import Session
+from provision.local.run_log import RunLog
 from provision.plan import HostResult, Result, Status
 from provision.preflight.doctor import examine
 from provision.progress import Silent
 from provision.reporting.display import show_result
-from provision.reporting.run_log import RunLog
 from provision.selection import Selection, assign
 from tests.hosts import Box, Host, boxes, in_every_run, on_hosts, until
 

@@ -12,7 +12,7 @@ import pytest
 from inventory.load import LoadedInventory
 from inventory.model import Inventory
 from provision.connection.session import Session
-from provision.reporting.run_log import RunLog
+from provision.local.run_log import RunLog
 from tests.provision.ssh_servers import Server, serving
 
 PRIVATE = "10.255.255.5"

@@ -11,7 +11,7 @@ from deploys.nvidia.reboot import RebootCommand
 from inventory.errors import LockHeldError
 from provision.connection.lock import Locks
 from provision.connection.session import Session
-from provision.reporting.run_log import RunLog
+from provision.local.run_log import RunLog
 from tests.hosts import Box, Host, boxes, on_hosts
 
 pytestmark = on_hosts(pytest.mark.campaign, seconds=300)

@@ -15,9 +15,9 @@ from deploys.hardening.settings import SYSCTL
 from inventory.load import LoadedInventory
 from provision import sandbox
 from provision.connection.session import Session
+from provision.local.run_log import RunLog
 from provision.plan import Status
 from provision.progress import Silent
-from provision.reporting.run_log import RunLog
 from provision.selection import Selection, assign
 from tests.hosts import Box, Host, boxes, in_every_run, on_hosts, together, until
 

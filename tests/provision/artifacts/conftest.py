@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from provision.artifacts.cache import Cache
 from provision.artifacts.engine import variants
 from provision.artifacts.engine.wheel import EngineWheel
 from provision.artifacts.runtime_source import RuntimeSource
 from provision.artifacts.target import HostKind
+from provision.local.cache import Cache
 
 BOOKWORM = HostKind("x86_64", (3, 11), (2, 36))
 EVERY_VARIANT = variants.built_for("x86_64", variants.ALL)

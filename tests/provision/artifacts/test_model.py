@@ -10,8 +10,8 @@ import pytest
 from inventory.errors import ArtifactError
 from inventory.model import LocalModel
 from provision.artifacts import model as under_test
-from provision.artifacts.cache import Cache
 from provision.artifacts.model import model_file
+from provision.local.cache import Cache
 
 
 def text(value: str) -> bytes:

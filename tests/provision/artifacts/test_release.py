@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from provision.artifacts.cache import Cache
 from provision.artifacts.engine import variants
 from provision.artifacts.engine.wheel import EngineWheel
 from provision.artifacts.release import needed_at_run_time, release_for
 from provision.artifacts.runtime_source import RuntimeSource
 from provision.artifacts.target import HostKind
+from provision.local.cache import Cache
 from tests.timing import least_seconds
 
 BOOKWORM = HostKind("x86_64", (3, 11), (2, 36))

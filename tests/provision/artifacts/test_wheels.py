@@ -9,10 +9,10 @@ from packaging.utils import parse_wheel_filename
 
 from inventory.errors import ArtifactError
 from provision.artifacts import lockfile
-from provision.artifacts.cache import Cache
 from provision.artifacts.runtime_source import ENGINE, RuntimeSource
 from provision.artifacts.target import HostKind
 from provision.artifacts.wheels import wheels_for
+from provision.local.cache import Cache
 
 BOOKWORM = HostKind("x86_64", (3, 11), (2, 36))
 TRIXIE_ARM = HostKind("aarch64", (3, 13), (2, 41))

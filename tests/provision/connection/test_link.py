@@ -16,11 +16,11 @@ from pyinfra.api import StringCommand
 from inventory.errors import ConnectError, HostError
 from inventory.load import LoadedInventory
 from inventory.model import Inventory
-from provision.connection.ask import NoTerminal
 from provision.connection.link import HostConnection, RemoteProcess
 from provision.connection.lock import Locks
 from provision.connection.session import Session, links_to
-from provision.reporting.run_log import RunLog
+from provision.local.ask import NoTerminal
+from provision.local.run_log import RunLog
 from provision.ssh import transport
 from tests.provision.sshd import Sshd, keygen, needs_sshd, serving
 

@@ -19,9 +19,9 @@ from deploys.component import Component, ComponentSettings
 from inventory.load import LoadedInventory
 from inventory.model import Inventory
 from provision.connection.session import Assignment, Session
+from provision.local.run_log import RunLog
 from provision.plan import Status
 from provision.progress import Silent
-from provision.reporting.run_log import RunLog
 
 
 class Scripted(BaseConnector):

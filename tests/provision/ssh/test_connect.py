@@ -21,8 +21,8 @@ from inventory.errors import ConnectError
 from inventory.load import LoadedInventory
 from inventory.local_files import named as named_files
 from inventory.model import Inventory
-from provision.connection.ask import NoTerminal
-from provision.connection.concurrency import outcomes
+from provision.local.ask import NoTerminal
+from provision.local.concurrency import outcomes
 from provision.ssh import connect
 from provision.ssh.config import SshConfig
 from provision.ssh.connect import dial

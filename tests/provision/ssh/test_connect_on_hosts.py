@@ -19,14 +19,14 @@ from deploys.artifacts import Supplies
 from inventory.errors import HostError
 from inventory.load import LoadedInventory
 from provision.artifacts.engine.builders import SshBuilder
-from provision.connection.ask import NoTerminal, SecretPrompt
 from provision.connection.lock import Locks
 from provision.connection.package_gate import SOURCES
 from provision.connection.session import Session
+from provision.local.ask import NoTerminal, SecretPrompt
+from provision.local.run_log import RunLog
 from provision.pipeline import _lend_internet
 from provision.plan import Plan, PlannedOperation, Status
 from provision.progress import Silent
-from provision.reporting.run_log import RunLog
 from provision.selection import Selection, assign
 from provision.verification.run import verify
 from tests.hosts import Box, Host, boxes, in_every_run, on_hosts

@@ -52,7 +52,7 @@ def deploys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_verify_without_gevent_patching_fails_at_once() -> None:
     words = [sys.executable, "-c", "from provision.verification.run import verify; verify(None, {})"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT)
-    assert "RuntimeError: call provision.connection.concurrency.enable() before anything else" in done.stderr
+    assert "RuntimeError: call provision.local.concurrency.enable() before anything else" in done.stderr
 
 
 def write_checks(deploys: Path, component: str, text: str) -> None:

@@ -14,8 +14,8 @@ import pytest
 
 from inventory.errors import ConnectError, HostError
 from provision.artifacts.engine.builders import Builder, LocalBuilder, SshBuilder
-from provision.connection.ask import NoTerminal
 from provision.connection.link import HostConnection
+from provision.local.ask import NoTerminal
 from provision.ssh.route import Hop, Route
 from provision.ssh.transport import WatchedTransport
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import gevent.lock
 
-from provision.connection.concurrency import typed_line
+from provision.local.concurrency import typed_line
 
 
 class SecretPrompt(Protocol):

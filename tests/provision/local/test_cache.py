@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inventory.errors import ArtifactError
-from provision.artifacts.cache import Cache, default_folder, digest_of, sha256_of
+from provision.local.cache import Cache, default_folder, digest_of, sha256_of
 from provision.sandbox import Layout
 
 
@@ -45,7 +45,7 @@ _HOLD = """
 import sys, time
 from pathlib import Path
 from types import SimpleNamespace
-from provision.artifacts.cache import Cache
+from provision.local.cache import Cache
 cache = Cache(Path(sys.argv[1]))
 with cache.lock("x"), cache.making("models", "killed") as work:
     (work / "f").write_text("half")

@@ -11,7 +11,7 @@ from pathlib import Path
 import gevent
 import pytest
 
-from provision.connection.concurrency import for_each, outcomes, typed_line
+from provision.local.concurrency import for_each, outcomes, typed_line
 
 
 def test_other_greenlets_run_while_input_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:

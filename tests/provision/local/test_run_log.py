@@ -11,7 +11,7 @@ import paramiko
 import pytest
 
 from inventory.errors import ToolError
-from provision.reporting.run_log import RunLog
+from provision.local.run_log import RunLog
 
 
 def test_log_is_private_and_keeps_the_last_lines_of_every_host(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from inventory.errors import ArtifactError
 from provision import local_user
-from provision.artifacts.progress import ReportProgress, silent
+from provision.local.report_progress import ReportProgress, silent
 
 KINDS = ("engine", "wheels", "releases", "models", "digests")
 """The kinds of entries; other folders of the cache are used by other modules."""

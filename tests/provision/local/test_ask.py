@@ -10,14 +10,14 @@ import sys
 import time
 from pathlib import Path
 
-from provision.connection.ask import NoTerminal
+from provision.local.ask import NoTerminal
 
 ROOT = Path(__file__).parents[3]
 ASKING = """
-from provision.connection import concurrency
+from provision.local import concurrency
 concurrency.enable()
 import gevent
-from provision.connection.ask import Terminal
+from provision.local.ask import Terminal
 beats = []
 gevent.spawn(lambda: [(gevent.sleep(0.05), beats.append(1)) for _ in range(100)])
 ask = Terminal()
