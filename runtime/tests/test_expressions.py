@@ -16,7 +16,7 @@ import clawd_runtime
 SIZE = 8000
 SECONDS = 0.3
 # Used only for texts of at most this size.
-BOUNDED = {"bot.models.chat_chunks": 64, "answer_text": 160}
+BOUNDED = {"bot.models.chat_chunks": 64, "reasoning.answer_text": 160}
 # Not used to search: only to match from a given position.
 ANCHORED = {"_BULLET", "_CONNECTING", "_LEADING", "_LEADING_BOS", "_PRELUDE", "_ROLE_FORM"}
 MODULES = sorted(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clawd_runtime.bot.models.dialect import ChatMessage
 from clawd_runtime.bot.store.history import Turn
-from clawd_runtime.reasoning import separate
+from clawd_runtime.reasoning.splitter import separate
 
 BYTES_A_TOKEN = 3
 TOKENS_A_MESSAGE = 8

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clawd_runtime.bot.models.chat_chunks import Chunk, Cut
-from clawd_runtime.reasoning import ReasoningSplit, ReasoningSplitter
+from clawd_runtime.reasoning.splitter import ReasoningSplit, ReasoningSplitter
 
 Habit = Literal["unknown", "answers", "separates", "opens", "closes"]
 """How a server last sent reasoning: none (`answers`), in a separate field or part (`separates`), in the text

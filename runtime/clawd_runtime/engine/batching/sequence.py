@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from clawd_runtime.engine.batching.schedule import Wanting
 from clawd_runtime.engine.llama.detokenize import TextStream
 from clawd_runtime.engine.values import AnswerJob, Event, FinishReason, Usage
-from clawd_runtime.reasoning import ReasoningSplit
+from clawd_runtime.reasoning.splitter import ReasoningSplit
 
 
 @dataclass(slots=True, eq=False)

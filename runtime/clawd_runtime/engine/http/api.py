@@ -19,7 +19,7 @@ from clawd_runtime.engine.metrics import CONTENT_TYPE
 from clawd_runtime.engine.service import AnswerStream, Engine
 from clawd_runtime.engine.values import Delta, Failed, Finished
 from clawd_runtime.errors import EngineError, RequestError, RuntimeFault
-from clawd_runtime.reasoning import CLOSING_MARK
+from clawd_runtime.reasoning.marks import CLOSING_MARK
 
 # A client that takes longer to send its request has stopped, or keeps the connection open on purpose.
 BODY_SECONDS = 10.0

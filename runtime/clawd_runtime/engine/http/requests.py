@@ -25,7 +25,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError, from_json
 from clawd_runtime.engine.prompt.template import PromptMessage, PromptRole
 from clawd_runtime.engine.values import SamplingParameters
 from clawd_runtime.errors import RequestError
-from clawd_runtime.reasoning import separate
+from clawd_runtime.reasoning.splitter import separate
 
 MOST_STOP_STRINGS = 4
 LONGEST_STOP_STRING = 200  # characters

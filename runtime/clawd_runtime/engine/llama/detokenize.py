@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 
-from clawd_runtime.reasoning import ReasoningSplit, ReasoningSplitter
+from clawd_runtime.reasoning.splitter import ReasoningSplit, ReasoningSplitter
 
 
 class TextStream:

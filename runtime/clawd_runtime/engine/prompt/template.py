@@ -18,7 +18,7 @@ from jinja2 import meta, nodes
 from clawd_runtime.engine.prompt.markers import CUT, Neutraliser, marks_of
 from clawd_runtime.engine.prompt.sandbox import LONGEST_SOURCE, TemplateEnvironment, TooMuchWork
 from clawd_runtime.errors import ChatTemplateError, RequestError
-from clawd_runtime.reasoning import marks_in
+from clawd_runtime.reasoning.marks import marks_in
 
 PromptRole = Literal["system", "user", "assistant"]
 Prompt = tuple[str, ...]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clawd_runtime.engine.llama.detokenize import TextStream
-from clawd_runtime.reasoning import ReasoningSplit
+from clawd_runtime.reasoning.splitter import ReasoningSplit
 
 text = st.text(alphabet=st.sampled_from("ab€漢🙂\n é"), max_size=40)
 

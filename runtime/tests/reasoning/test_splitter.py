@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from clawd_runtime import reasoning
-from clawd_runtime.reasoning import TAGS, ReasoningSplitter, marks_in, separate
+from clawd_runtime.reasoning.marks import AT_START, HARMONY, IN_CHANNEL, TAGS, WRAPPERS, marks_in
+from clawd_runtime.reasoning.splitter import ReasoningSplitter, separate
 
 
 def in_pieces(pieces, prompt_end: str = "") -> tuple[str, str]:
@@ -372,7 +372,7 @@ def test_quoted_marks_remove_nothing_from_answer(text, reasons):
     assert separate(before + text) == ("Hm." if before else "", text)
 
 
-MARKS = sorted([*TAGS, *TAGS.values(), *reasoning._HARMONY, *reasoning._WRAPPERS])
+MARKS = sorted([*TAGS, *TAGS.values(), *HARMONY, *WRAPPERS])
 PARTS = st.one_of(
     st.sampled_from(MARKS),
     st.sampled_from(
@@ -467,7 +467,7 @@ def test_answer_restarts_once_without_opening_tag():
 
 def test_no_mark_is_a_prefix_of_another():
     """Otherwise the first mark found would depend on the pieces."""
-    for markers in (reasoning._AT_START, reasoning._IN_CHANNEL):
+    for markers in (AT_START, IN_CHANNEL):
         for one in markers.texts:
             assert not [other for other in markers.texts if other != one and other.startswith(one)]
 

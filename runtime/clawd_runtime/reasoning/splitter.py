@@ -18,129 +18,37 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from clawd_runtime.answer_text import QUOTES, AnswerText
-from clawd_runtime.patterns import any_of
-
-TAGS: dict[str, str] = {
-    "<think>": "</think>",
-    "<thinking>": "</thinking>",
-    "<thought>": "</thought>",
-    "<thoughts>": "</thoughts>",
-    "<reasoning>": "</reasoning>",
-    "<reflection>": "</reflection>",
-    "<scratchpad>": "</scratchpad>",
-    "<seed:think>": "</seed:think>",
-    "<mm:think>": "</mm:think>",
-    "<think:opensource>": "</think:opensource>",
-    "<longcat_think>": "</longcat_think>",
-    "[THINK]": "[/THINK]",
-    "[THINKING]": "[/THINKING]",
-    "<|think|>": "<|/think|>",
-    "<|thinking|>": "<|/thinking|>",
-    "<|thought|>": "<|/thought|>",
-    "<|reasoning|>": "<|/reasoning|>",
-    "◁think▷": "◁/think▷",
-    "<|begin_of_thought|>": "<|end_of_thought|>",
-    "<|START_THINKING|>": "<|END_THINKING|>",
-    "<|inner_prefix|>": "<|inner_suffix|>",
-    "<|channel>thought": "<channel|>",
-    "<unused94>thought": "<unused95>",
-}
-"""Opening and closing tags, compared case-insensitively."""
-
-CLOSING_MARK = "</think>"
-"""The most widely supported mark."""
-
-_SENTENCES = {"Here is my thought process:": "Here is my response:"}  # Granite's; only at the beginning
-_STARTING = {sentence.lower() for sentence in _SENTENCES}
-_PAIRS = {opening.lower(): closing.lower() for opening, closing in (TAGS | _SENTENCES).items()}
-# Other closing tags. Any closing tag closes any opening one, since models mix them up.
-_FURTHER_CLOSINGS = {
-    *("<|end_think|>", "<|end_thinking|>", "<|end_of_thinking|>", "</|think|>", "</|thinking|>"),
-    *("<|endthink|>", "<|endthinking|>", "<|end_reasoning|>", "<|end_thought|>"),
-}
-_CLOSINGS = {closing.lower() for closing in TAGS.values()} | _FURTHER_CLOSINGS
-
-# Tags around the answer itself, after reasoning; they are removed.
-_WRAPPERS = {
-    "<answer>": "</answer>",
-    "<response>": "</response>",
-    "<output>": "</output>",
-    "<|begin_of_solution|>": "<|end_of_solution|>",
-    "<|start_response|>": "<|end_response|>",
-}
-
-_START, _CHANNEL = "<|start|>", "<|channel|>"
-_HEADER = (_START, _CHANNEL)
-_MESSAGE = "<|message|>"
-_ENDS = ("<|end|>", "<|return|>", "<|call|>")
-_HARMONY = (*_HEADER, _MESSAGE, *_ENDS)
-_LONGEST_HEADER = 256
-_STRIPPED_START, _STRIPPED_FINAL = "analysis", "assistantfinal"
-
-_BEFORE_IN_SENTENCE = re.compile(r"[\w,;，、；] \Z")
-_AFTER_IN_SENTENCE = re.compile(r" [^\W\d_]|[.,;:!?)，。、；：！？）]")
-# What else shows that a closing tag is written about: a word before it, and the first character after it.
-_NAMED = re.compile(
-    r"\b(?:tag|token|mark|marker|delimiter|string|sequence)s?(?: (?:is|are|called|named|like))?:? \Z"
-    r"|\b(?:ends?|ended|closed?|closes|closing|terminated|followed|begins?|starts?) (?:with|by|at) \Z"
-    r"|(?:在|以|用|到|是|为|即|叫|和|与|及|或|的|写上?|加上?|把|将|由|遇到|看到|使用|插入|添加|输出) ?\Z"
-    r"|(?:标签|标记|符号) ?\Z",
-    re.IGNORECASE,
+from clawd_runtime.reasoning.answer_text import QUOTES, AnswerText
+from clawd_runtime.reasoning.marks import (
+    AT_START,
+    CHANNEL,
+    CLOSINGS,
+    ENDS,
+    HARMONY,
+    HEADER,
+    IN_ANSWER,
+    IN_CHANNEL,
+    IN_STRIPPED,
+    IN_TAGS,
+    MESSAGE,
+    PAIRS,
+    STARTING,
+    STRIPPED_FINAL,
+    STRIPPED_START,
+    TAGS,
+    WRAPPERS,
+    Marks,
 )
-_NAMED_AFTER = re.compile(r"[\n.,;:!?)，。、；：！？）之后前中里内处时结来表是作标这符开为和与或用代意]| ?\Z")
-_BRACKETS = {"(": ")", "[": "]", "{": "}", "（": "）", "【": "】"}
+from clawd_runtime.reasoning.prose import MarkedBlock, in_sentence, is_named
+
+_LONGEST_HEADER = 256
 _LONGEST_PROSE = 500
+_NOT_SPACE = re.compile(r"\S")
 # The role and recipient of a turn: `assistant to=functions.f<|constrain|>json`.
 _ROLE_FORM = re.compile(r"\s*(?:<\|start\|>)?[\w.:/-]*(?: ?to=[\w.:/-]*)?(?: ?<\|constrain\|> ?\w*)?\s?")
-_LONGEST_RETURNED = 256 * 1024
-_NOT_SPACE = re.compile(r"\S")
-_BULLET = re.compile(r"\s*(?:[-*+•#>]+|[0-9]{1,3}[.)])\s*")
-_CONNECTING = re.compile(
-    r"\s*(?:and|or|to|und|oder|et|ou|y|和|与|及|或|到|/|\||,|…|\.\.\.)?\s*", re.IGNORECASE
-)
-_GOES_ON = re.compile(r" [^\W\d_A-Z]|[.,;:!?)，。、；：！？）]|[\u4e00-\u9fff]")
-_LONGEST_CONNECTING = 8
-
-
-class _Markers:
-    """A set of texts to search for, of which none is a prefix of another."""
-
-    def __init__(self, texts: Iterable[str]) -> None:
-        self.texts = tuple(sorted({text.lower() for text in texts}))
-        self._found = re.compile(any_of(self.texts), re.IGNORECASE)
-        self._beginnings = {text[:size] for text in self.texts for size in range(1, len(text))}
-        self._longest = max(map(len, self.texts)) - 1
-
-    def find(self, text: str, start: int) -> tuple[int, str] | None:
-        """Return position and lower-case text of the first one in `text` from `start` on; None for none."""
-        found = self._found.search(text, start)
-        return (found.start(), found[0].lower()) if found else None
-
-    def written(self, text: str) -> frozenset[str]:
-        """Return those that occur in `text`, as they are written there."""
-        return frozenset(self._found.findall(text))
-
-    def unfinished(self, text: str, start: int) -> int:
-        """Return how many characters at the end of `text[start:]` may be the beginning of one."""
-        longest = min(self._longest, len(text) - start)
-        return next((size for size in range(longest, 0, -1) if text[-size:].lower() in self._beginnings), 0)
-
-
-_EVERYWHERE = {*_PAIRS, *_CLOSINGS, *_WRAPPERS, *_WRAPPERS.values(), *_HARMONY, _STRIPPED_FINAL}
-_AT_START = _Markers(_EVERYWHERE)
-_IN_ANSWER = _Markers(_EVERYWHERE - _STARTING)
-_IN_CHANNEL = _Markers(_HARMONY)
-_IN_STRIPPED = _Markers([_STRIPPED_FINAL])
-_TAG_MARKERS = _Markers({*map(str.lower, TAGS), *_CLOSINGS})
-_IN_TAGS = {
-    opening: _Markers([opening, closing]) if opening in _STARTING else _TAG_MARKERS
-    for opening, closing in _PAIRS.items()
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +78,7 @@ class ReasoningSplitter:
 
     def __init__(self, prompt_end: str = "") -> None:
         self._mode: Literal["answer", "stray", "reasoning", "header"] = "answer"
-        self._markers = _IN_CHANNEL  # of the reasoning
+        self._markers = IN_CHANNEL  # of the reasoning
         self._rest = ""  # undecided from `_at` on
         self._at = 0
         self._in_prompt = bool(prompt_end)
@@ -199,7 +107,7 @@ class ReasoningSplitter:
         self._thought_last = ""  # the end of the reasoning
         self._explained: Counter[str] = Counter()  # closing tags whose opening ones the answer explains
         self._over = False  # whether the text has ended
-        self._block: _Block | None = None  # text that may turn out not to be reasoning
+        self._block: MarkedBlock | None = None  # text that may turn out not to be reasoning
         self._out = _Out()
 
     @property
@@ -253,18 +161,18 @@ class ReasoningSplitter:
                 return self._advance_stray()
 
     def _advance_answer(self) -> bool:
-        markers = _IN_ANSWER
+        markers = IN_ANSWER
         if self._answer_begins and not self._blocks:
-            markers = _AT_START
+            markers = AT_START
             begins = _NOT_SPACE.search(self._rest, self._at)
             at = begins.start() if begins else len(self._rest)
-            text = self._rest[at : at + len(_STRIPPED_START) + 1]
-            if text and _STRIPPED_START.startswith(text):
+            text = self._rest[at : at + len(STRIPPED_START) + 1]
+            if text and STRIPPED_START.startswith(text):
                 return False
-            if text.startswith(_STRIPPED_START) and text[-1].isupper():
-                opening = self._rest[self._at : at + len(_STRIPPED_START)]
-                self._at = at + len(_STRIPPED_START)
-                self._think_until(_IN_STRIPPED, "", _Block(self._space + opening, certain=False))
+            if text.startswith(STRIPPED_START) and text[-1].isupper():
+                opening = self._rest[self._at : at + len(STRIPPED_START)]
+                self._at = at + len(STRIPPED_START)
+                self._think_until(IN_STRIPPED, "", MarkedBlock(self._space + opening, certain=False))
                 return True
         found = markers.find(self._rest, self._at)
         if found is None:
@@ -275,7 +183,7 @@ class ReasoningSplitter:
         mentioned = self._mentioned(marker, at)
         if mentioned is None:
             return False
-        if mentioned and marker in _CLOSINGS:
+        if mentioned and marker in CLOSINGS:
             self._about_marks = True
         if mentioned or not self._acts(marker, self._rest[at : at + len(marker)]):
             self._say(self._taken_up_to(at + len(marker)))
@@ -290,22 +198,22 @@ class ReasoningSplitter:
     def _mentioned(self, marker: str, at: int) -> bool | None:
         """Return whether the answer writes about a mark; `None` while the following text is unknown."""
         end = at + len(marker)
-        if marker == _STRIPPED_FINAL and self._rest[at:end] != marker:
+        if marker == STRIPPED_FINAL and self._rest[at:end] != marker:
             return True
-        if self._in_prompt or not (marker in _CLOSINGS or marker in _HARMONY or marker == _STRIPPED_FINAL):
+        if self._in_prompt or not (marker in CLOSINGS or marker in HARMONY or marker == STRIPPED_FINAL):
             return False
         after = self._after(end)
         if after is None:
             return None
         text, following = self._text, after[:1]
-        if marker == _STRIPPED_FINAL:
+        if marker == STRIPPED_FINAL:
             alone = text.last == " " and not (following.isalnum() or following in "*#")
             return following.islower() or following == "_" or (bool(following) and alone)
-        if _BEFORE_IN_SENTENCE.search(text.last_two) and _in_sentence(after):
+        if in_sentence(text.last_two, after):
             return True
-        if marker in _HEADER:
+        if marker in HEADER:
             return text.last == " " and not (following.isalnum() or following == "<")
-        return marker in _CLOSINGS and text.size <= _LONGEST_PROSE and _is_named(text.recent, after)
+        return marker in CLOSINGS and text.size <= _LONGEST_PROSE and is_named(text.recent, after)
 
     def _after(self, end: int) -> str | None:
         """Return the two characters from `end` on; `None` if they have not arrived yet."""
@@ -320,10 +228,10 @@ class ReasoningSplitter:
         if self._text.in_code:
             self._note_in_code(marker)
             return False
-        if marker in _WRAPPERS:
+        if marker in WRAPPERS:
             if not (self._blocks and self._answer_begins):
                 return False
-            self._wrapped = _WRAPPERS[marker]
+            self._wrapped = WRAPPERS[marker]
             return True
         if marker == self._wrapped:
             self._wrapped = None
@@ -331,25 +239,25 @@ class ReasoningSplitter:
         if self._explained[marker]:
             self._explained[marker] -= 1
             return False
-        if marker in _CLOSINGS or marker == _STRIPPED_FINAL:
+        if marker in CLOSINGS or marker == STRIPPED_FINAL:
             if self._blocks:
                 self._mode = "stray"
             else:
                 self._take_back()
             return True
-        if marker in _HEADER:
+        if marker in HEADER:
             self._mode = "header"
             return True
-        if marker in _HARMONY:
+        if marker in HARMONY:
             return True
-        return marker in _PAIRS and self._opens(marker, written)
+        return marker in PAIRS and self._opens(marker, written)
 
     def _note_in_code(self, marker: str) -> None:
-        if marker in _PAIRS:
-            self._explained[_PAIRS[marker]] += 1
+        if marker in PAIRS:
+            self._explained[PAIRS[marker]] += 1
         elif self._explained[marker]:
             self._explained[marker] -= 1
-        elif marker in _CLOSINGS:
+        elif marker in CLOSINGS:
             self._closing_in_code, self._text.reopened = len(self._given), False
 
     def _end_in_open_code(self) -> None:
@@ -369,16 +277,16 @@ class ReasoningSplitter:
         """Start reasoning at an opening mark unless the answer explains it; return whether it started."""
         text = self._text
         unseen = self._in_prompt or not text.drawn
-        if marker in _STARTING and text.last:
+        if marker in STARTING and text.last:
             return False
         after_thoughts = self._blocks and (text.after_sentence or (text.glued and written in TAGS))
         alone = text.on_own_line and not (text.indented_code or text.introduced or self._about_marks)
         if not (unseen or text.only_prelude or alone or after_thoughts):
-            self._explained[_PAIRS[marker]] += 1
+            self._explained[PAIRS[marker]] += 1
             self._about_marks = self._about_marks or not text.glued
             return False
-        block = None if self._in_prompt else _Block(self._space + written, certain=unseen)
-        self._think_until(_IN_TAGS[marker], marker, block)
+        block = None if self._in_prompt else MarkedBlock(self._space + written, certain=unseen)
+        self._think_until(IN_TAGS[marker], marker, block)
         return True
 
     def _advance_reasoning(self) -> bool:
@@ -389,15 +297,15 @@ class ReasoningSplitter:
             return False
         at, marker = found
         self._think(self._taken_up_to(at))
-        if marker in _HEADER:
+        if marker in HEADER:
             self._mode = "header"
             return True
-        if marker in _PAIRS and not self._block_begins:
+        if marker in PAIRS and not self._block_begins:
             if marker != self._opening:
-                self._inner[_PAIRS[marker]] += 1
+                self._inner[PAIRS[marker]] += 1
             self._think(self._taken_up_to(at + len(marker)))  # the reasoning explains the mark
             return True
-        if marker in _CLOSINGS:
+        if marker in CLOSINGS:
             prose = self._closes_in_prose(marker, at + len(marker))
             if prose is None:
                 return False
@@ -406,11 +314,11 @@ class ReasoningSplitter:
         if self._block:
             self._block.add(self._rest[at : at + len(marker)])
         self._at += len(marker)
-        if marker in _PAIRS:
+        if marker in PAIRS:
             return True  # repeated, although the prompt or the model has already opened it
-        if marker in _ENDS:
+        if marker in ENDS:
             self._mode = "header"
-        elif marker != _MESSAGE:
+        elif marker != MESSAGE:
             self._answer()
         return True
 
@@ -425,7 +333,7 @@ class ReasoningSplitter:
             if after is None:
                 return None
             quoted = bool(self._thought_last) and self._thought_last[-1] in QUOTES
-            if quoted or (_BEFORE_IN_SENTENCE.search(self._thought_last) and _in_sentence(after)):
+            if quoted or in_sentence(self._thought_last, after):
                 self._think(self._taken_up_to(end))
                 return True
         block = self._block
@@ -443,24 +351,24 @@ class ReasoningSplitter:
 
     def _advance_header(self) -> bool:
         """Read the role and channel between the beginning of a turn and its message."""
-        end = self._rest.find(_MESSAGE, self._at, self._at + _LONGEST_HEADER + len(_MESSAGE))
-        if end < 0 and len(self._rest) - self._at < _LONGEST_HEADER + len(_MESSAGE):
+        end = self._rest.find(MESSAGE, self._at, self._at + _LONGEST_HEADER + len(MESSAGE))
+        if end < 0 and len(self._rest) - self._at < _LONGEST_HEADER + len(MESSAGE):
             return False
         self._blocks = True
         if end < 0 or not _is_header(self._rest[self._at : end]):
             # Not a header: the model does not write channels, even if its prompt or text looks like one.
             self._answer()
-            opening = next((mark for mark in _HEADER if self._rest.startswith(mark, self._at)), "")
+            opening = next((mark for mark in HEADER if self._rest.startswith(mark, self._at)), "")
             self._say(self._taken_up_to(self._at + len(opening)))
             return True
         header = self._taken_up_to(end)
-        self._at += len(_MESSAGE)
-        _, named, channel = header.rpartition(_CHANNEL)
+        self._at += len(MESSAGE)
+        _, named, channel = header.rpartition(CHANNEL)
         words = channel.split() if named else ["final"]
         if words[:1] == ["final"] or (words[:1] == ["commentary"] and " to=" not in header):
             self._answer()
         else:
-            self._think_until(_IN_CHANNEL)
+            self._think_until(IN_CHANNEL)
         return True
 
     def _advance_stray(self) -> bool:
@@ -478,7 +386,7 @@ class ReasoningSplitter:
         self._mode, self._block, self._space, self._answer_begins = "answer", None, "", True
         self._text.new_line()
 
-    def _give_back(self, block: _Block) -> None:
+    def _give_back(self, block: MarkedBlock) -> None:
         """Move text that looked like reasoning to the answer."""
         self._mode, self._block, self._space, self._answer_begins = "answer", None, "", False
         self._thoughts, self._blocks = block.before
@@ -490,10 +398,10 @@ class ReasoningSplitter:
         self._out.returned += "".join(given)
         self._give("".join(block.written))
 
-    def _think_until(self, markers: _Markers, opening: str = "", block: _Block | None = None) -> None:
+    def _think_until(self, markers: Marks, opening: str = "", block: MarkedBlock | None = None) -> None:
         """Treat the following text as reasoning; with `block`, it may turn out to be part of the answer."""
         self._mode, self._markers, self._block = "reasoning", markers, block
-        self._opening, self._closing = opening, _PAIRS.get(opening, "")
+        self._opening, self._closing = opening, PAIRS.get(opening, "")
         self._inner.clear()
         if block:
             block.before = (self._thoughts, self._blocks)
@@ -548,69 +456,6 @@ class ReasoningSplitter:
         self._text.add(text)
 
 
-def _in_sentence(after: str) -> bool:
-    """Return whether `after` continues a sentence."""
-    return bool(_AFTER_IN_SENTENCE.match(after)) and not (after[0] == " " and after[-1].isupper())
-
-
-def _is_named(before: str, after: str) -> bool:
-    """Return whether a closing tag between `before` and `after` is named, as in `the end tag is </think>`."""
-    if _BRACKETS.get(before[-1:], "none") == after[:1]:
-        return True
-    return _NAMED.search(before) is not None and _NAMED_AFTER.match(after) is not None
-
-
-def _is_header(text: str) -> bool:
-    """Return whether `text` may be the header of a turn, or the beginning of one."""
-    role, named, channel = text.partition(_CHANNEL)
-    return _ROLE_FORM.fullmatch(role) is not None and not (named and channel[:1].isspace())
-
-
-class _Block:
-    """Text that looks like reasoning but may be part of the answer, with its opening mark.
-
-    `certain`: no visible text is before it, so that only a text about the marks themselves makes it prose.
-    """
-
-    __slots__ = ("before", "certain", "given", "size", "written")
-
-    def __init__(self, opening: str, *, certain: bool) -> None:
-        self.written = [opening]
-        self.given: list[str] = []  # the pieces of it returned as reasoning
-        self.size = 0
-        self.certain = certain
-        self.before = (False, False)
-
-    def add(self, text: str) -> None:
-        self.size += len(text)
-        if self.whole:
-            self.written.append(text)
-        else:
-            self.written, self.given = [], []
-
-    @property
-    def whole(self) -> bool:
-        return self.size <= _LONGEST_RETURNED
-
-    @property
-    def connects(self) -> bool:
-        """Whether there is only a word between the tags that connects them in prose."""
-        return self.size <= _LONGEST_CONNECTING and bool(_CONNECTING.fullmatch("".join(self.written[1:])))
-
-    def is_prose(self, after: str) -> bool:
-        """Return whether the text between the tags, and `after` them, is about the tags."""
-        text = "".join(self.written[1:])
-        if self.connects and _GOES_ON.match(after):
-            return not self.certain or text.strip() not in ("", "...")
-        if self.certain:
-            return False
-        _, ended, line = text.rpartition("\n")
-        if ended and _BULLET.fullmatch(line):
-            return True
-        begins = bool(_GOES_ON.match(text[:2]))
-        return _in_sentence(after) and (begins or bool(_BEFORE_IN_SENTENCE.search(text[-2:])))
-
-
 class _Out:
     """The result of the current call."""
 
@@ -633,7 +478,7 @@ def separate(text: str, prompt_end: str = "") -> tuple[str, str]:
     return reasoning, answer
 
 
-def marks_in(template: str) -> frozenset[str]:
-    """Return the marks of reasoning that the chat template `template` contains, as it writes them."""
-    known = [*TAGS, *TAGS.values(), *(_HARMONY if _CHANNEL in template else ())]
-    return _Markers(known).written(template)
+def _is_header(text: str) -> bool:
+    """Return whether `text` may be the header of a turn, or the beginning of one."""
+    role, named, channel = text.partition(CHANNEL)
+    return _ROLE_FORM.fullmatch(role) is not None and not (named and channel[:1].isspace())

@@ -1,0 +1,1 @@
+"""Separation of a model's reasoning from its answer."""
