@@ -10,6 +10,7 @@ import pytest
 from deploys.base.deploy import SSHD_CHECK as SSHD
 from deploys.docker.deploy import CHECK
 from deploys.hardening.deploy import JAIL_CHECK
+from deploys.ops.paths.files import TEMPLATES
 from deploys.tls.certificate import new_authority, new_certificate
 from deploys.tls.settings import TlsSettings
 from tests.hosts import Box, Host, boxes, in_every_run, on_hosts
@@ -35,7 +36,7 @@ output=$(logrotate --debug {} 2>&1) && ! echo "$output" | grep -E '^error:|unkno
 """
 MODPROBE = """
 command -v modprobe >/dev/null || apt-get install -qq -y --no-install-recommends kmod >/dev/null 2>&1
-output=$(modprobe --config {} --showconfig 2>&1 >/dev/null) && [ -z "$said" ] || { echo "$said"; exit 1; }
+said=$(modprobe --config {} --showconfig 2>&1 >/dev/null) && [ -z "$said" ] || { echo "$said"; exit 1; }
 """
 COMMANDS = {
     "base/golden/etc-ssh-sshd_config.d-10-clawd.conf": (SSHD, "Nonsense yes"),
@@ -44,9 +45,9 @@ COMMANDS = {
     "docker/golden/daemon.json": (CHECK, "nonsense"),
     "hardening/golden/05-clawd-hardening.conf": (SSHD, "Nonsense yes"),
     "hardening/golden/60-clawd.conf": (SYSCTL, "nonsense.key = 1"),
-    "hardening/golden/clawd-hardening": (SUDO, "nonsense"),
     "hardening/golden/zz-clawd.local": (JAIL_CHECK, "%(no"),
     "hardening/golden/clawd-unused.conf": (MODPROBE, "nonsense"),
+    "templates/hardening/sudoers": (SUDO, "nonsense"),
     "nginx/golden/logrotate": (LOGROTATE, "/var/log/x.log {\n\tmaxsize much\n}"),
     "runtime/golden/journald.conf": (JOURNALD, "Nonsense=yes"),
 }
@@ -88,7 +89,7 @@ def host(request: pytest.FixtureRequest, box: Box) -> Host:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_host_program_accepts_the_golden_file_and_refuses_a_misspelt_one(host: Host, name: str) -> None:
-    text = (ROOT / name).read_text()
+    text = ((TEMPLATES.parent if name.startswith("templates/") else ROOT) / name).read_text()
     command, nonsense = COMMANDS[name]
     assert taken(host, command, text) == ""
     spoilt = f"{text}{nonsense}\n"

@@ -42,7 +42,6 @@ def test_pg_hba_equals_golden_file() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "backup-database",
         "backup-metrics",
         "restore-database",
         "backup.env",

@@ -84,7 +84,6 @@ def test_kibana_configuration_equals_golden_file() -> None:
 def test_other_elasticsearch_files_equal_golden_files() -> None:
     golden = {
         "elasticsearch-jvm.options": rendered("elasticsearch/jvm.options", {"heap": 1024}),
-        "elasticsearch-service.conf": rendered("elasticsearch/service.conf", {}),
         "elasticsearch-sysctl.conf": rendered("elasticsearch/sysctl.conf", {"count": MAP_COUNT}),
         "kibana-service.conf": rendered("kibana/service.conf", kibana_values(kibana()[0])),
     }

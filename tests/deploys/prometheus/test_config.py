@@ -9,7 +9,6 @@ from pathlib import Path
 from deploys.alertmanager.config import arguments as alertmanager_arguments
 from deploys.component import Need
 from deploys.exporters.exporter import CERTIFICATE, defaults_text
-from deploys.ops.paths.files import rendered
 from deploys.prometheus.config import RULES, arguments, config
 from deploys.prometheus.rules import rules, rules_text
 from deploys.prometheus.settings import PrometheusSettings, needs_for, settings_for
@@ -57,7 +56,6 @@ def test_prometheus_configuration_and_rules_equal_golden_files_and_promtool_acce
 
 
 def test_other_prometheus_files_equal_golden_files() -> None:
-    assert_golden(GOLDEN / "service.conf", rendered("prometheus/service.conf", {}))
     assert_golden(GOLDEN / "prometheus.default", defaults_text(arguments(team())))
     assert_golden(GOLDEN / "prometheus-alertmanager.default", defaults_text(alertmanager_arguments()))
 

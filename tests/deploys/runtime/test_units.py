@@ -92,8 +92,6 @@ def test_engine_unit_with_gpu_has_low_systemd_exposure(tmp_path: Path) -> None:
 
 def test_gpu_device_nodes_are_created_before_the_engine_starts(tmp_path: Path) -> None:
     text = rendered("nvidia/clawd-gpu.service", {})
-    assert_golden(GOLDEN / "clawd-gpu.service", text)
-    assert_golden(GOLDEN.parents[1] / "nvidia" / "golden" / "clawd-gpu.service", text)
     assert "Before=clawd-engine.service docker.service" in text
     program = tmp_path / "nvidia-modprobe"
     program.write_text("#!/bin/sh\n")

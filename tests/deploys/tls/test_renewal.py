@@ -19,13 +19,12 @@ from deploys.nginx.deploy import reads
 from deploys.nginx.settings import NginxSettings
 from deploys.ops.debian.packages import BroughtFact, WantedFact
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
-from deploys.ops.paths.files import TEMPLATES, rendered
+from deploys.ops.paths.files import TEMPLATES
 from deploys.ops.services import stamp_of
 from deploys.tls import deploy, renewal
 from deploys.tls.certificate import Installed, new_certificate
 from deploys.tls.deploy import CertificateFact
 from deploys.tls.settings import AcmeSettings, TlsSettings
-from tests.deploys.golden import assert_golden
 from tests.deploys.harness import Machine
 
 NAMES = ("bot.example.com", "www.example.com")
@@ -73,12 +72,6 @@ def config_of(program: ModuleType, **changes: Any) -> dict[str, Any]:
     root = program.CURRENT.parents[2]
     watched = [str(root / path.lstrip("/")) for path in renewal.READ_BY_NGINX]
     return {**json.loads(json.dumps(renewal.config(acme()))), "watched": watched, **changes}
-
-
-@pytest.mark.parametrize("name", ["certificate.py", *renewal.UNITS])
-def test_renewal_files_equal_golden_files(name: str) -> None:
-    golden = Path(__file__).parent / "golden" / name.removesuffix(".py")
-    assert_golden(golden, rendered(f"tls/{name}", {}))
 
 
 def test_renewal_watches_the_files_in_the_stamp_of_nginx() -> None:
