@@ -15,8 +15,9 @@ from deploys.database import scram
 from deploys.database.server import PSQL, ClustersFact
 from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
+from deploys.ops.programs import program
 from deploys.ops.run_state import Change
-from deploys.ops.shell import script
+from deploys.ops.shell import assignments, script
 from deploys.topology.database import NAME
 
 RESERVED_CONNECTIONS = 5
@@ -39,7 +40,7 @@ class AccessFact(Fact):
 
     def command(self) -> str:
         """Return a script that prints `key=value` lines."""
-        return PSQL + _ASK
+        return assignments(name=NAME) + _ASK
 
     @staticmethod
     def default() -> AccessState:
@@ -54,26 +55,7 @@ class AccessFact(Fact):
         return AccessState("answers" in values, role, head, digest, database)
 
 
-# NAME is a constant; no value from outside is part of these statements.
-_ASK = rf"""
-sql postgres 2>/dev/null <<'SQL' || true
-SELECT 'answers=yes';
-SELECT 'role=' || concat_ws(',', rolcanlogin, rolsuper, rolcreatedb, rolcreaterole, rolreplication,
-    rolbypassrls, rolconnlimit, (SELECT count(*) FROM pg_auth_members WHERE member = r.oid))
-    FROM pg_roles r WHERE rolname = '{NAME}';
-SELECT 'verifier=' || split_part(rolpassword, '$', 1) || '$' || split_part(rolpassword, '$', 2) || '|' ||
-    encode(sha256(convert_to(rolpassword, 'UTF8')), 'hex') FROM pg_authid WHERE rolname = '{NAME}';
-SELECT datname = '{NAME}' AS there FROM pg_database WHERE datname = '{NAME}' \gset
-\if :{{?there}}
-\connect {NAME}
-SELECT 'database=' || concat_ws(',', pg_get_userbyid(datdba), pg_encoding_to_char(encoding),
-    has_database_privilege('public', '{NAME}', 'CONNECT'),
-    (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'public'),
-    has_schema_privilege('public', 'public', 'USAGE') OR has_schema_privilege('public', 'public', 'CREATE'))
-    FROM pg_database WHERE datname = '{NAME}';
-\endif
-SQL
-"""  # noqa: S608
+_ASK = program("deploys/database/scripts/access.sh")
 
 
 def expected_role(limit: int) -> str:

@@ -18,7 +18,9 @@ from deploys.ops import accounts, units
 from deploys.ops.debian import packages
 from deploys.ops.facts import OsReleaseFact
 from deploys.ops.paths import data, files
+from deploys.ops.programs import program
 from deploys.ops.removal import removal
+from deploys.ops.shell import checking
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal
 from deploys.topology.certificates import CERTIFICATE_FOLDERS
@@ -165,33 +167,9 @@ def trial(version: str, *, hba: bool = False) -> str:
 
     It listens only in its own folder. PostgreSQL has no command that only checks the files.
     """
-    setting = "echo \"hba_file = '$trial/new'\"" if hba else "echo \"include '$trial/new'\""
-    return (
-        _TRIAL.replace("@bin@", f"/usr/lib/postgresql/{version}/bin")
-        .replace("@config@", config_folder(version))
-        .replace("@setting@", setting)
+    return checking(
+        program("deploys/database/scripts/trial.sh"),
+        programs=f"/usr/lib/postgresql/{version}/bin",
+        config=config_folder(version),
+        setting="hba_file" if hba else "include",
     )
-
-
-_TRIAL = r"""(
-    set -eu
-    cd /
-    trial=$(mktemp -d /var/tmp/clawd-trial-XXXXXX)
-    as() { runuser -u postgres -- "$@"; }
-    ended() { as @bin@/pg_ctl -D "$trial/data" -m immediate stop >/dev/null 2>&1 || true; rm -rf "$trial"; }
-    trap ended EXIT
-    cp {} "$trial/new"
-    {
-        echo "include '@config@/postgresql.conf'"
-        @setting@
-        echo "data_directory = '$trial/data'"
-        echo "external_pid_file = ''"
-        echo "listen_addresses = ''"
-        echo "unix_socket_directories = '$trial'"
-        echo "logging_collector = off"
-    } > "$trial/postgresql.conf"
-    chown -R postgres "$trial"
-    as @bin@/initdb -D "$trial/data" --no-sync --auth=peer --locale=C >/dev/null
-    as @bin@/pg_ctl -D "$trial/data" -o "-c config_file=$trial/postgresql.conf" -l "$trial/log" \
-        -w -t 30 start >/dev/null || { as cat "$trial/log"; exit 1; }
-)"""

@@ -25,9 +25,7 @@ MADE = ("environment", "pg_ctl.conf", "start.conf")
 SETTINGS = ("conf.d/10-clawd.conf", "conf.d/20-clawd.conf")
 """Our files: the first is read only at the server's start, the second also when it is reloaded."""
 
-PSQL = r"""
-sql() { cd / && runuser -u postgres -- psql -X -q -A -t -v ON_ERROR_STOP=1 -d "$@"; }
-"""
+PSQL = program("deploys/database/scripts/sql.sh")
 
 
 def config_folder(version: str) -> str:
@@ -91,12 +89,7 @@ def _cluster(version: str) -> Iterator[StringCommand]:
     yield script(_CLUSTER, version=version, name=CLUSTER)
 
 
-_CLUSTER = r"""
-set -eu
-[ ! -f "/etc/postgresql/$version/$name/postgresql.conf" ] || exit 0
-pg_createcluster "$version" "$name"
-systemctl daemon-reload
-"""
+_CLUSTER = program("deploys/database/scripts/cluster.sh")
 
 
 def dissolved(version: str, **arguments: Any) -> OperationMeta:
@@ -206,7 +199,7 @@ def _served(version: str, at_start: tuple[str, ...], reads: tuple[str, ...]) -> 
         return
     record(Change("postgresql.service", (action,)))
     yield script(
-        PSQL + _SERVE,
+        _SERVE,
         unit=f"postgresql@{version}-{CLUSTER}.service",
         log=f"/var/log/postgresql/postgresql-{version}-{CLUSTER}.log",
         action=action.split()[0],
@@ -227,29 +220,4 @@ def action_for(state: ServerState, *, new_at_start: bool, new: bool) -> str | No
     return None if state.enabled else "enable (it does not start at boot)"
 
 
-_SERVE = r"""
-set -u
-failed() {
-    echo "PostgreSQL $1" >&2
-    runuser -u postgres -- tail -n 20 "$log" >&2
-    exit 1
-}
-systemctl enable --quiet postgresql.service
-case $action in
-    reload) systemctl reload "$unit" || failed "does not reload" ;;
-    start|restart)
-        systemctl reset-failed "$unit" 2>/dev/null
-        systemctl start postgresql.service
-        systemctl restart "$unit" || failed "does not start"
-        ;;
-esac
-newest=$(stat -L -c %.9Y $files | sort -g | tail -n 1)
-as_it_is="SELECT extract(epoch FROM pg_conf_load_time()) >= $newest
-    AND NOT EXISTS (SELECT FROM pg_hba_file_rules WHERE error IS NOT NULL)"
-deadline=$(($(date +%s) + 60))
-until [ "$(sql postgres -c "$as_it_is" 2>/dev/null)" = t ]; do
-    systemctl is-active --quiet "$unit" || failed "fails after its start"
-    [ "$(date +%s)" -lt "$deadline" ] || failed "does not answer, or does not take its settings"
-    sleep 0.2
-done
-"""
+_SERVE = program("deploys/database/scripts/serve.sh")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -24,7 +23,7 @@ from deploys.ops.programs import program
 from deploys.ops.removal import ForeignUnitFact, removal
 from deploys.ops.run_state import Change
 from deploys.ops.services import Service
-from deploys.ops.shell import assignments, script
+from deploys.ops.shell import assignments, checking, script
 from deploys.settings import settings_of
 from inventory.errors import ArtifactError, HostError
 
@@ -179,27 +178,10 @@ def _guard(settings: DockerSettings) -> None:
     _guard_live(sha256(ruleset.encode()).hexdigest(), name="Guard before containers")
 
 
-# The replaced file is kept next to the stamps until the new one is in use. `{}` stands for the new one.
-CHECK = rf"""
-mkdir -p "$(dirname {BEFORE})"
-if [ -f {CONFIG} ]; then cp -p {CONFIG} {BEFORE}; else rm -f {BEFORE}; fi
-if dockerd --help 2>/dev/null | grep -q -e --validate; then
-    dockerd --validate --config-file {{}}
-else
-    python3 -c {
-    shlex.quote(
-        "import json, sys; unknown = set(json.load(open(sys.argv[1]))) - set(sys.argv[2:]); "
-        "sys.exit(', '.join(sorted(unknown)) + ': unknown to this Docker engine' if unknown else 0)"
-    )
-} {{}} {" ".join(sorted(KNOWN))}
-fi
-"""
-_UNDO = rf"""
-if [ -f {BEFORE} ]; then mv -f {BEFORE} {CONFIG}; else rm -f {CONFIG}; fi
-systemctl reset-failed docker.service docker.socket
-if systemctl restart docker; then echo "docker runs again with the configuration it had before"
-else echo "nor does docker start with the configuration it had before"; fi
-"""
+CHECK = checking(
+    program("deploys/docker/scripts/check.sh"), config=CONFIG, before=BEFORE, known=" ".join(sorted(KNOWN))
+)
+_UNDO = assignments(config=CONFIG, before=BEFORE) + program("deploys/docker/scripts/undo.sh")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,10 @@ from deploys.elastic.settings import mebibytes
 from deploys.logstash.settings import QUEUE, LogstashSettings
 from deploys.ops import accounts, services, units
 from deploys.ops.paths import data, files
+from deploys.ops.programs import program
 from deploys.ops.removal import removal
 from deploys.ops.services import Service
+from deploys.ops.shell import checking
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal
 from deploys.topology.certificates import CERTIFICATE_FOLDERS
@@ -95,19 +97,7 @@ def environment(settings: LogstashSettings) -> str:
     return f"CLAWD_ELASTICSEARCH_PASSWORD={settings.password.get_secret_value()}\n"
 
 
-# Logstash refuses to run as root, so its user may read the checked file. It writes to a folder of its own,
-# not to the queue of the running service.
-ACCEPTED = """
-    data=$(mktemp -d)
-    chown logstash "$data"
-    chgrp logstash {} && chmod 0640 {}
-    status=0
-    runuser -u logstash -- env "LS_JAVA_OPTS=-Xms256m -Xmx256m" CLAWD_ELASTICSEARCH_PASSWORD=of-no-account \
-        /usr/share/logstash/bin/logstash --path.settings /etc/logstash --path.data "$data" \
-        --path.logs "$data" --config.test_and_exit --path.config {} || status=$?
-    rm -rf "$data"
-    (exit "$status")
-"""
+ACCEPTED = checking(program("deploys/logstash/scripts/accepted.sh"))
 _TAKES_LINES = f"""
 import json, socket, urllib.request
 asked = "http://127.0.0.1:{LOGSTASH_API_PORT}/_node/pipelines/clawd"

@@ -12,8 +12,10 @@ from deploys.ops import services, units
 from deploys.ops.debian import packages
 from deploys.ops.facts import OsReleaseFact, PathFact
 from deploys.ops.paths import files
+from deploys.ops.programs import program
 from deploys.ops.removal import removal
 from deploys.ops.services import Service
+from deploys.ops.shell import checking
 from deploys.releases import release_of
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal
@@ -84,16 +86,9 @@ def _logs() -> None:
 
 
 _IS_PYTHON = "python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' {}"
-# Debian's configuration and those of versions without such a file do not include it: it is checked alone.
-_WITH_THE_REST = rf"""(
-    set -e
-    whole=$(mktemp)
-    trap 'rm -f "$whole"' EXIT
-    if grep -qF 'include {UPSTREAMS};' {CONFIG}; then sed "s#{UPSTREAMS}#"{{}}"#" {CONFIG} > "$whole"
-    else printf 'events {{ }}\nhttp {{ include %s; }}\n' {{}} > "$whole"
-    fi
-    nginx -t -q -c "$whole"
-)"""
+_WITH_THE_REST = checking(
+    program("deploys/nginx/scripts/with_the_rest.sh"), upstreams=UPSTREAMS, config=CONFIG
+)
 
 
 @removal("nginx")

@@ -25,6 +25,11 @@ def script(body: str, *, stdin: str | None = None, **values: str | int) -> Strin
     return StringCommand(text) if stdin is None else StringCommand(text, _stdin=stdin)
 
 
+def checking(program: str, **values: str | int) -> str:
+    """Return the command that runs `program` for `check` of `files.put`, with the new file as `$new`."""
+    return f"(\nnew={{}}\n{assignments(**values)}{program})"
+
+
 def framed(content: bytes) -> str:
     """Return `content` as two lines: its SHA-256, and the content in base64.
 

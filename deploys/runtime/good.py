@@ -9,7 +9,9 @@ from __future__ import annotations
 from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.paths import files
+from deploys.ops.programs import program
 from deploys.ops.services import ready_path, stamp_path
+from deploys.ops.shell import assignments
 from deploys.runtime.settings import INTERNAL
 from deploys.topology.engines import MODELS_FOLDER
 
@@ -34,86 +36,28 @@ ASIDE = ".old"
 RUNS = "/var/lib/clawd/state/runtime.runs"
 """The invocation IDs of the services before a change."""
 
-PASSED = f"""
-# A stamp is written when the unit was ready, and taken away before the next start. What was changed later, as
-# by a run that was cut off, has not passed.
-unchanged_since() {{
-    stamp=$1; shift
-    [ -f "$stamp" ] && [ -z "$(find "$@" ! -type d -cnewer "$stamp" 2>/dev/null | head -n 1)" ]
-}}
-passed() {{
-    [ -L opt/clawd/current ] && [ -e opt/clawd/current ] || return
-    unchanged_since {stamp_path(BOT)} {" ".join(SETTINGS)} || return
-    [ ! -f {ENGINE_SETTINGS[1]} ] || unchanged_since {stamp_path(ENGINE)} {" ".join(ENGINE_SETTINGS)}
-}}
-"""
+_VALUES = assignments(
+    settings=" ".join(SETTINGS),
+    engine_settings=" ".join(ENGINE_SETTINGS),
+    engine_config=ENGINE_SETTINGS[0],
+    engine_unit=ENGINE_SETTINGS[1],
+    kept=" ".join(KEPT),
+    archive=ARCHIVE,
+    runs=RUNS,
+    models=MODELS_FOLDER,
+    suffix=ASIDE,
+    bot_stamp=stamp_path(BOT),
+    engine_stamp=stamp_path(ENGINE),
+    bot_ready=ready_path(BOT),
+)
 
-KEEP = f"""set -eu
-umask 077
-cd /
-rm -f /var/lib/clawd/state/previous.tar /var/lib/clawd/state/previous.runs
-{PASSED}
-if passed; then
-    there=
-    for path in {" ".join(KEPT)}; do
-        if [ -e "$path" ] || [ -L "$path" ]; then there="$there $path"; fi
-    done
-    tar -cf {ARCHIVE}.new $there
-    sync {ARCHIVE}.new
-    mv {ARCHIVE}.new {ARCHIVE}
-    rm -f {MODELS_FOLDER}/*{ASIDE}
-fi
-systemctl show --property=InvocationID clawd-bot clawd-engine > {RUNS}
-if [ -f {ARCHIVE} ]; then echo kept; fi
-"""
+KEEP = _VALUES + program("deploys/runtime/scripts/keep_good.sh")
 """Keep the present state if it passed its readiness, else leave the last one that did; print `kept` if any.
 
 Neither depends on the services that run now: a bot that is down may have the last good state.
 """
 
-PUT_BACK = f"""set -eu
-umask 022
-cd /
-tar -tf {ARCHIVE} >/dev/null
-there() {{ find {" ".join(KEPT)} 2>/dev/null | sort; }}
-archived() {{ tar -tf {ARCHIVE} | sed 's|/$||' | sort; }}
-serving() {{
-    systemctl is-active --quiet clawd-bot || return
-    [ ! -f {ENGINE_SETTINGS[1]} ] || systemctl is-active --quiet clawd-engine
-}}
-untouched() {{
-    [ "$(systemctl show --property=InvocationID clawd-bot clawd-engine)" = "$(cat {RUNS})" ] &&
-    [ "$(there)" = "$(archived)" ] && tar -df {ARCHIVE} >/dev/null 2>&1
-}}
-if untouched && serving; then echo untouched; exit 0; fi
-if ! archived | grep -qx {ENGINE_SETTINGS[1]}; then
-    systemctl disable --now clawd-engine 2>/dev/null || true
-fi
-# First what was, then without what came: cut off in between, nothing is missing.
-tar -xpf {ARCHIVE}
-archived > {ARCHIVE}.names
-there | grep -vxFf {ARCHIVE}.names | while IFS= read -r path; do rm -rf "$path"; done
-for aside in {MODELS_FOLDER}/*{ASIDE}; do
-    model=${{aside%{ASIDE}}}
-    if [ -f "$aside" ] && grep -qsF -e "$model" {ENGINE_SETTINGS[0]}; then mv -f "$aside" "$model"; fi
-done
-rm -f {ARCHIVE}.names {stamp_path(BOT)} {stamp_path(ENGINE)}
-systemctl daemon-reload
-systemctl reset-failed clawd-bot clawd-engine 2>/dev/null || true
-if [ -f {ENGINE_SETTINGS[1]} ]; then systemctl restart clawd-engine; fi
-systemctl restart clawd-bot
-systemctl is-active --quiet clawd-bot
-if [ -f {ready_path(BOT)} ]; then
-    tries=0
-    until answer=$(sh {ready_path(BOT)} 2>&1 </dev/null); do
-        tries=$((tries + 1))
-        if [ $tries -ge 60 ]; then printf 'it starts, and is not ready: %s\\n' "$answer" >&2; exit 1; fi
-        sleep 1
-    done
-fi
-# Now it has passed once more. The stamps are as new as that.
-tar -xpf {ARCHIVE} --touch --wildcards 'var/lib/clawd/state/*.stamp'
-"""
+PUT_BACK = _VALUES + program("deploys/runtime/scripts/put_back_good.sh")
 """Restore the last state that passed, start both services, and wait until they are ready.
 
 When all files are as they were kept and the services were not restarted since, nothing is done, and it prints

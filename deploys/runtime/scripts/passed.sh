@@ -1,0 +1,16 @@
+# shellcheck shell=sh
+# A stamp is written when the unit was ready, and taken away before the next start. What was changed later, as
+# by a run that was cut off, has not passed.
+
+: "${settings?}" "${engine_settings?}" "${engine_unit?}" "${bot_stamp?}" "${engine_stamp?}"
+unchanged_since() {  # unchanged_since STAMP PATH...
+    stamp=$1; shift
+    [ -f "$stamp" ] && [ -z "$(find "$@" ! -type d -cnewer "$stamp" 2>/dev/null | head -n 1)" ]
+}
+passed() {
+    { [ -L opt/clawd/current ] && [ -e opt/clawd/current ]; } || return
+    # shellcheck disable=SC2086  # a list of paths
+    unchanged_since "$bot_stamp" $settings || return
+    # shellcheck disable=SC2086  # a list of paths
+    [ ! -f "$engine_unit" ] || unchanged_since "$engine_stamp" $engine_settings
+}
