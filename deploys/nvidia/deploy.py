@@ -7,9 +7,9 @@ from pathlib import Path
 from pyinfra import host
 from pyinfra.api import deploy
 
-from deploys.nvidia.cuda import Cuda, cuda_for
-from deploys.nvidia.driver import PACKAGES, driving, headers
-from deploys.nvidia.gpus import GpuMachine, GpuMachineFact, Modules
+from deploys.nvidia.choice import choose
+from deploys.nvidia.driver import PACKAGES, headers
+from deploys.nvidia.gpus import GpuMachine, GpuMachineFact
 from deploys.nvidia.reboot import REBOOTED, REBOOTING, loaded
 from deploys.nvidia.settings import NvidiaSettings, repository_uri
 from deploys.ops import services, units
@@ -18,7 +18,7 @@ from deploys.ops.paths import files
 from deploys.ops.removal import removal
 from deploys.ops.services import Service
 from deploys.settings import settings_of
-from inventory.errors import ArtifactError, ClawdError, HostError
+from inventory.errors import ArtifactError, HostError
 
 SKIPPED = "/var/lib/clawd/state/nvidia.skipped"
 DRIVER, TOOLKIT = "nvidia", "nvidia-container-toolkit"
@@ -49,8 +49,8 @@ def apply() -> None:
     if not machine.gpus:
         _skip(settings)
         return
-    modules = _modules(machine, settings)
-    cuda = engine_cuda(machine, settings.branch, settings.cuda) if settings.engine else None
+    chosen = choose(host.name, machine, settings)
+    modules, cuda = chosen.modules, chosen.cuda
     files.absent(SKIPPED, name="A GPU is there")
     if machine.installed and machine.installed.split(".")[0] != str(settings.branch):
         # The package that pins the branch would keep the old one.
@@ -93,14 +93,6 @@ def remove() -> None:
     files.absent(REBOOTED)
 
 
-def engine_cuda(machine: GpuMachine, branch: int, wanted: str | None) -> Cuda:
-    """Return the CUDA of the engine on the current host. Raises `HostError` when none fits."""
-    try:
-        return cuda_for(machine, branch, wanted)
-    except ClawdError as error:
-        raise HostError(f"{host.name}: {error.message}", advice=error.advice) from error
-
-
 def _skip(settings: NvidiaSettings) -> None:
     """Show in the plan why there is nothing to do, and note it on the host for `verify`."""
     why = "no PCI device of NVIDIA (vendor 0x10de) is a display or 3D controller"
@@ -113,13 +105,6 @@ def _skip(settings: NvidiaSettings) -> None:
     packages.removed("nvidia", folders=FOLDERS)
     files.directory(services.STAMPS, mode="0700")
     files.put(SKIPPED, f"driver skipped: {why}\n", name="No NVIDIA GPU: driver skipped")
-
-
-def _modules(machine: GpuMachine, settings: NvidiaSettings) -> Modules:
-    try:
-        return driving(machine, settings.branch, settings.modules)
-    except ClawdError as error:
-        raise HostError(f"{host.name}: {error.message}", advice=error.advice) from error
 
 
 def _toolkit(settings: NvidiaSettings, machine: GpuMachine) -> None:

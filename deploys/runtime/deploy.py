@@ -13,8 +13,8 @@ from deploys.artifacts import ReleaseArchive
 from deploys.model.deploy import supplied_model
 from deploys.model.settings import ModelSettings, model_path
 from deploys.model.space import require_space
+from deploys.nvidia.choice import engine_cuda
 from deploys.nvidia.cuda import Cuda
-from deploys.nvidia.deploy import engine_cuda
 from deploys.nvidia.detect import machine
 from deploys.nvidia.settings import LIBRARIES
 from deploys.ops import accounts, services, units
@@ -137,7 +137,7 @@ def _cuda(engine: EngineSettings | None) -> tuple[Cuda | None, str]:
     found = machine(engine.gpu.root)
     if not found.gpus:
         return None, ""
-    cuda = engine_cuda(found, engine.gpu.branch, engine.gpu.cuda)
+    cuda = engine_cuda(host.name, found, engine.gpu.branch, engine.gpu.cuda)
     return cuda, cuda.library_path(found.architecture)
 
 

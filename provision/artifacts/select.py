@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from deploys.artifacts import ModelFile, ReleaseArchive, Supplies
-from deploys.nvidia.cuda import cuda_for
-from deploys.nvidia.driver import driving
+from deploys.nvidia.choice import choose
 from deploys.nvidia.gpus import GpuMachine, GpuMachineFact, parse
 from deploys.nvidia.settings import NvidiaSettings, repository_uri
 from deploys.tls.authority import unencrypted_key
 from deploys.topology.addresses import project_names
 from deploys.topology.engines import local_model
-from inventory.errors import ArtifactError, ClawdError, HostError
+from inventory.errors import ArtifactError, HostError
 from inventory.load import LoadedInventory
 from inventory.model import Inventory
 from inventory.state import keep_out_of_git
@@ -123,7 +122,7 @@ def _releases(
         machine = _gpus(session, host, drivers[host]) if host in drivers else None
         if machine is None or not machine.gpus:
             return kind
-        cuda = _cuda(host, drivers[host], machine)
+        cuda = str(choose(host, machine, drivers[host]).cuda or "")
         repositories[host] = _repository(host, drivers[host], machine)
         return replace(kind, cuda=cuda)
 
@@ -157,15 +156,6 @@ def _gpus(session: Session, host: str, settings: NvidiaSettings) -> GpuMachine:
     if not done.succeeded:
         raise HostError(f"{host}: cannot determine its GPUs: {done.stderr.strip()}")
     return parse(done.stdout.splitlines())
-
-
-def _cuda(host: str, settings: NvidiaSettings, machine: GpuMachine) -> str:
-    """Return the CUDA version for a host. Raises `HostError` when it will have no driver."""
-    try:
-        driving(machine, settings.branch, settings.modules)
-        return str(cuda_for(machine, settings.branch, settings.cuda))
-    except ClawdError as error:
-        raise HostError(f"{host}: {error.message}", advice=error.advice) from error
 
 
 def _repository(host: str, settings: NvidiaSettings, machine: GpuMachine) -> NvidiaRepository:
