@@ -10,10 +10,11 @@ NVIDIA's from the repository of the inventory.
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import dataclass
 
 from deploys.nvidia.cuda import Cuda
+from deploys.ops.programs import program
+from deploys.ops.shell import assignments
 from provision.artifacts.engine import variants
 
 SDIST = "llama.tar.gz"
@@ -115,125 +116,32 @@ def build_script(recipe: Recipe) -> str:
     and the folder is removed.
     """
     cuda = recipe.cuda
-    return _SCRIPT.format(
-        folder=shlex.quote(recipe.folder),
-        bring=(_BRING if recipe.install_compiler else _EXPLAIN).format(sudo="sudo -n" if recipe.sudo else ""),
-        cuda=_cuda(cuda, recipe) if cuda else "",
+    values = assignments(
+        folder=recipe.folder,
         free_mb=_FREE_MB_CUDA if cuda else _FREE_MB,
         memory=_MEMORY_PER_JOB_KB_CUDA if cuda else _MEMORY_PER_JOB_KB,
         sdist=SDIST,
         tools=TOOLS,
         out=OUT,
-        variants=_ONLY.format(names="|".join(map(re.escape, recipe.variants))) if recipe.variants else "",
-        cmake_args=shlex.quote(" ".join(cmake_arguments(cuda))),
-        targets=shlex.quote(";".join(_TARGETS)),
+        cmake_args=" ".join(cmake_arguments(cuda)),
+        variants="|".join(map(re.escape, recipe.variants)),
+        targets=";".join(_TARGETS),
         epoch=_EPOCH,
+        nvcc=f"{cuda.folder}/bin/nvcc" if cuda else "",
+        compiler=" ".join(cuda.compiler) if cuda else "",
     )
+    return values + _compilers(recipe) + _BUILD
 
 
-def _cuda(cuda: Cuda, recipe: Recipe) -> str:
+def _compilers(recipe: Recipe) -> str:
+    """Return the functions that install missing compilers, or only report them."""
+    if not recipe.install_compiler:
+        return _EXPLAIN
     keyring = f"/etc/apt/keyrings/clawd-engine-build.{'asc' if recipe.armored else 'gpg'}"
-    return _CUDA.format(
-        folder=cuda.folder,
-        packages=" ".join(cuda.compiler),
-        add=_ADD.format(keyring=keyring, key=KEY, uri=shlex.quote(recipe.repository))
-        if recipe.install_compiler
-        else "",
-    )
+    sudo = "sudo -n" if recipe.sudo else ""
+    return assignments(sudo=sudo, uri=recipe.repository, keyring=keyring, key=KEY) + _INSTALL
 
 
-# `bring WHAT PACKAGE …` on the user's machine only prints what is missing.
-_EXPLAIN = """\
-bring() {{ what=$1; shift; fail "there is no $what: apt-get install --no-install-recommends $*"; }}
-clean() {{ :; }}"""
-
-# New packages are found by comparing with those before, so that an interrupted build is cleaned up as well.
-_BRING = """\
-root() {{ {sudo} "$@"; }}
-apt_get() {{ root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@"; }}
-packages() {{ dpkg-query -W -f '${{Package}}\\n' | sort -u; }}
-bring() {{
-  echo "installing the $1"
-  shift
-  [ -f packages.before ] || packages > packages.before
-  apt_get update || fail 'cannot update the package index: check the network and sudo without a password'
-  apt_get install --no-install-recommends "$@" || fail "cannot install $*"
-}}
-clean() {{
-  [ ! "${{source_added-}}" ] || root rm -f "$source_added" "$key_added"
-  [ -f packages.before ] || return 0
-  packages > packages.after
-  added=$(comm -13 packages.before packages.after)
-  [ -n "$added" ] || return 0
-  echo 'removing the compilers' || true
-  apt_get purge $added >/dev/null 2>&1 || true
-}}"""
-
-# The repository exists if a run has installed the driver; apt refuses a second entry with another key.
-_CUDA = """\
-if [ ! -x {folder}/bin/nvcc ]; then
-{add}  bring 'CUDA compiler' {packages}
-fi
-"""
-_ADD = """\
-  if ! grep -qsF {uri} /etc/apt/sources.list.d/*.sources; then
-    source_added=/etc/apt/sources.list.d/clawd-engine-build.sources
-    key_added={keyring}
-    root install -D -m 0644 {key} "$key_added" || fail 'cannot install the key of the repository'
-    printf 'Types: deb\\nURIs: %s\\nSuites: /\\nSigned-By: %s\\n' {uri} "$key_added" > build.sources
-    root install -m 0644 build.sources "$source_added" || fail 'cannot add the repository'
-  fi
-"""
-
-# llama.cpp has no setting for some of its variants: the lines that add the others are removed.
-_ONLY = """\
-sed -i -E '/^ *ggml_add_cpu_backend_variant\\(/{{/\\(({names})[ )]/!d}}' \\
-  vendor/llama.cpp/ggml/src/CMakeLists.txt
-"""
-
-_SCRIPT = """\
-set -eu
-export LC_ALL=C
-exec 3<&0 </dev/null
-cd {folder}
-folder=$PWD
-fail() {{ echo "clawd: $1"; exit 1; }}
-{bring}
-finish() {{
-  status=$?
-  trap '' HUP INT TERM PIPE
-  trap - EXIT
-  cd "$folder"
-  clean
-  [ $status = 0 ] || rm -rf "$folder"
-  exit $status
-}}
-trap finish EXIT
-trap 'exit 130' HUP INT TERM PIPE
-(cat <&3 >/dev/null; kill -TERM 0) >/dev/null 2>&1 &
-
-free=$(df -Pm . | awk 'NR == 2 {{ print $4 }}')
-[ "$free" -ge {free_mb} ] || fail "/var/tmp has $free MB free; the build needs {free_mb}"
-command -v g++ >/dev/null 2>&1 || bring 'C++ compiler' g++
-{cuda}mkdir source tools tmp {out}
-tar -xzf {sdist} -C source --strip-components=1 --no-same-owner
-tar -xzf {tools} -C tools --strip-components=1 --no-same-owner
-jobs=$(awk -v cores="$(nproc)" '/^MemAvailable/ {{ n = int($2 / {memory}); if (n > cores) n = cores;
-  print (n < 1 ? 1 : n) }}' /proc/meminfo)
-echo "building with $jobs jobs"
-cd source
-sed -i 's/set(LLAMA_BUILD_COMMON ON /set(LLAMA_BUILD_COMMON OFF /' CMakeLists.txt
-{variants}status=0
-env TMPDIR="$folder/tmp" PYTHONPATH="$folder/tools" \\
-  PATH="$folder/tools/bin:$folder/tools/cmake/data/bin:$PATH" \\
-  CC=gcc CXX=g++ CFLAGS="-ffile-prefix-map=$folder=." CXXFLAGS="-ffile-prefix-map=$folder=." LDFLAGS= \\
-  CMAKE_ARGS={cmake_args} CMAKE_GENERATOR=Ninja CMAKE_BUILD_PARALLEL_LEVEL="$jobs" \\
-  SKBUILD_BUILD_TARGETS={targets} SKBUILD_BUILD_DIR="$folder/build" SOURCE_DATE_EPOCH={epoch} \\
-  nice -n 10 python3 -B -s -c '
-import sys
-from scikit_build_core.build import build_wheel
-name = build_wheel(sys.argv[1], {{"cmake.verbose": "false"}})
-print("wheel", name, flush=True)
-' "$folder/{out}" 2>&1 || status=$?
-exit $status
-"""
+_EXPLAIN = program("provision/artifacts/engine/scripts/explain.sh")
+_INSTALL = program("provision/artifacts/engine/scripts/install.sh")
+_BUILD = program("provision/artifacts/engine/scripts/build.sh")
