@@ -26,8 +26,8 @@ QUESTION := What is the capital of France?
 MODEL := .sandbox/models/smollm2-135m-q8_0.gguf
 # Tests run in several processes, each with the paths of its name. gevent patches a whole process: code on gevent
 # (deploys, provision) and code on asyncio are never tested in the same one.
-deploys := tests/deploys tests/docs
-provision := tests/provision
+deploys := -p no:anyio tests/deploys tests/docs
+provision := -p no:anyio tests/provision
 program := tests --ignore=tests/provision --ignore=tests/deploys --ignore=tests/docs
 runtime := runtime/tests
 UNITS := deploys runtime provision program
