@@ -19,13 +19,13 @@ sys.path.insert(0, str(ROOT / "runtime" / "tests" / "bot"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test here needs hosts, and takes minutes."""
+    """Mark every test here: it needs hosts, and takes minutes."""
     mark_below(__file__, items, pytest.mark.host, pytest.mark.campaign, pytest.mark.timeout(2400))
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Four bare hosts and an operator's empty folder."""
+    """Start four bare hosts, with an empty folder of the operator."""
     folder = tmp_path_factory.mktemp("cluster")
     with Cluster(folder, layout_for_cluster(folder / "sandbox")).fresh() as made:
         yield made
@@ -33,21 +33,21 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def telegram(cluster: Cluster) -> Iterator[Control]:
-    """The Telegram stand-in, where the hosts reach it."""
+    """Serve the Telegram stand-in where the hosts reach it."""
     with telegram_at(cluster.here, cluster.secret("telegram-token")) as control:
         yield control
 
 
 @pytest.fixture(scope="session")
 def feishu(cluster: Cluster) -> Iterator[Control]:
-    """The Feishu stand-in, where the hosts reach it; it trusts the deployment's authority."""
+    """Serve the Feishu stand-in where the hosts reach it; it trusts the deployment's authority."""
     with feishu_at(cluster.here, cluster.feishu_app, Reach(ca=cluster.authority)) as control:
         yield control
 
 
 @pytest.fixture(scope="session")
 def model(cluster: Cluster) -> Iterator[str]:
-    """A server of the OpenAI chat protocol that answers `re: <question>`."""
+    """Serve the OpenAI chat protocol with the answer `re: <question>`."""
     from program import model_server
 
     with serving(model_server(pause=0.01), host=cluster.here, port=MODEL_PORT) as url:
@@ -56,7 +56,7 @@ def model(cluster: Cluster) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def deployed(cluster: Cluster, telegram: Control, feishu: Control, model: str) -> Cluster:
-    """The cluster after one `up`."""
+    """Return the cluster after one `up`."""
     cluster.inventory()
     first = cluster.run("up", "-i", "e2e", "--yes", "--json")
     assert first.returncode == 0, f"the deployment failed\n{first.stderr[-6000:]}\n{first.stdout[-2000:]}"

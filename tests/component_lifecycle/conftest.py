@@ -14,7 +14,7 @@ from tests.marks import mark_below
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All are campaigns."""
+    """Mark all tests as campaigns."""
     mark_below(
         __file__,
         items,
@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
-    """Two bare hosts, and stand-ins for what cannot be had."""
+    """Start two bare hosts, and stand-ins for packages that cannot be had."""
     if not Path(os.environ.get("CLAWD_TEST_MODEL", "")).is_file():
         pytest.fail("set CLAWD_TEST_MODEL to a GGUF chat model; `make campaign` does")
     with living(tmp_path_factory.mktemp("life")) as made:

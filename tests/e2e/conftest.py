@@ -20,13 +20,13 @@ from tests.standins.outbound import Reach
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test here needs hosts, and may take as long as a deployment."""
+    """Mark every test here: it needs hosts, and may take as long as a deployment."""
     mark_below(__file__, items, pytest.mark.host, pytest.mark.timeout(1500))
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Two bare hosts and an operator's empty folder."""
+    """Start two bare hosts, with an empty folder of the operator."""
     model = os.environ.get("CLAWD_TEST_MODEL", "")
     if not Path(model).is_file():
         pytest.fail("set CLAWD_TEST_MODEL to a GGUF chat model; `make test` does")
@@ -37,21 +37,21 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture(scope="session")
 def telegram(world: World) -> Iterator[Control]:
-    """The Telegram stand-in, where the hosts reach it."""
+    """Serve the Telegram stand-in where the hosts reach it."""
     with telegram_at(world.here, world.secret("telegram-token")) as control:
         yield control
 
 
 @pytest.fixture(scope="session")
 def feishu(world: World) -> Iterator[Control]:
-    """The Feishu stand-in, where the hosts reach it; it trusts the deployment's authority."""
+    """Serve the Feishu stand-in where the hosts reach it; it trusts the deployment's authority."""
     with feishu_at(world.here, world.feishu_app, Reach(ca=world.authority)) as control:
         yield control
 
 
 @pytest.fixture(scope="session")
 def deployed(world: World, telegram: Control, feishu: Control) -> World:
-    """The hosts after a first run that was interrupted, the run that completed it, and one more.
+    """Return the hosts after an interrupted first run, the run that completed it, and one more.
 
     What these runs said is in `records`; during them an unprivileged user looked for secrets on bot1.
     """

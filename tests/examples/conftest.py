@@ -11,12 +11,12 @@ from tests.marks import mark_below
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All are campaigns."""
+    """Mark all tests as campaigns."""
     mark_below(__file__, items, pytest.mark.host, pytest.mark.campaign, pytest.mark.timeout(2400))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def model() -> None:
-    """What the examples' models are here."""
+    """Serve what the examples declare as models."""
     if not Path(os.environ.get("CLAWD_TEST_MODEL", "")).is_file():
         pytest.fail("set CLAWD_TEST_MODEL to a GGUF chat model; `make campaign` does")

@@ -51,7 +51,7 @@ SECRETS = {
 
 @pytest.fixture
 def laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in which VALID loads; it is the current folder, and home is empty."""
+    """Return a folder in which VALID loads; it is the current folder, and home is empty."""
     for name in list(os.environ):
         if name.startswith("CLAWD_"):
             monkeypatch.delenv(name)

@@ -35,11 +35,11 @@ class Control:
         return self._answer(self._client.post(f"/_control/{name}", params=self._query, json=given))
 
     def forget_faults(self) -> None:
-        """No more ordered faults."""
+        """Remove all requested faults."""
         self._answer(self._client.delete("/_control/faults"))
 
     def eventually(self, look: Callable[[], Seen], seconds: float = 10.0) -> Seen:
-        """What `look` gives once it is something; `TimeoutError` when it stays empty."""
+        """Return what `look` returns once it is not empty. Raise `TimeoutError` when it stays empty."""
         deadline = time.monotonic() + seconds
         while not (seen := look()):
             if time.monotonic() > deadline:

@@ -31,7 +31,7 @@ class Fault:
 
     @classmethod
     def parse(cls, given: dict[str, Any]) -> Fault:
-        """From the control interface; `ValueError` for an unknown field."""
+        """Parse a request of the control interface. Raise `ValueError` for an unknown field."""
         known = {each.name for each in fields(cls)}
         if unknown := set(given) - known:
             raise ValueError(f"unknown fields {sorted(unknown)}; a fault has {sorted(known)}")
@@ -54,11 +54,11 @@ class Faults:
         self._waiting: list[Fault] = []
 
     def add(self, fault: Fault) -> None:
-        """Order one more."""
+        """Add a fault."""
         self._waiting.append(fault)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all faults."""
         self._waiting.clear()
 
     def _take(self, name: str) -> Fault | None:
@@ -71,7 +71,7 @@ class Faults:
         return None
 
     async def around(self, name: str, act: Callable[[], Awaitable[Response]]) -> Response:
-        """Answer the call `name` with `act`, unless a fault says otherwise."""
+        """Answer the call `name` with `act`, unless a fault applies."""
         fault = self._take(name)
         if fault is None:
             return await act()
@@ -85,7 +85,7 @@ class Faults:
 
 
 async def faults_endpoint(faults: Faults, request: Request) -> Response:
-    """`POST` orders a fault, `DELETE` forgets all."""
+    """Serve the control of faults: `POST` requests one, `DELETE` removes all."""
     if request.method == "DELETE":
         faults.clear()
         return JSONResponse({})

@@ -15,7 +15,7 @@ class Window:
     _seen: dict[object, deque[float]] = field(default_factory=lambda: defaultdict(deque))
 
     def wait(self, key: object, now: float) -> float:
-        """Seconds until `key` may come again; 0 when it may now. Does not count the event."""
+        """Return the seconds until `key` may come again; 0 when it may now. Do not count the event."""
         seen = self._seen[key]
         while seen and seen[0] <= now - self.seconds:
             seen.popleft()

@@ -23,7 +23,7 @@ class Reach:
 
 
 def is_address(host: str) -> bool:
-    """Whether `host` is an IP address and not a name."""
+    """Return whether `host` is an IP address and not a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -32,7 +32,7 @@ def is_address(host: str) -> bool:
 
 
 def trust(ca: Path | None, certificate: str | None = None) -> ssl.SSLContext:
-    """Whom to trust: `certificate` (PEM) alone when there is one, else `ca`, else the public authorities."""
+    """Return a context that trusts `certificate` (PEM) alone, else `ca`, else the public authorities."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if certificate is not None:
@@ -54,13 +54,13 @@ class Target:
 
     @classmethod
     def of(cls, url: str, reach: Reach) -> Target:
-        """`url` as `reach` resolves it."""
+        """Return `url` as `reach` resolves it."""
         parsed = httpx.URL(url)
         address = reach.resolve.get(parsed.host, parsed.host)
         return cls(parsed.copy_with(host=address), parsed.host, address)
 
     def request(self, client: httpx.AsyncClient, body: bytes, headers: dict[str, str]) -> httpx.Request:
-        """A POST whose Host header, SNI and certificate check are those of the name."""
+        """Return a POST whose Host header, SNI and certificate check are those of the name."""
         port = f":{self.url.port}" if self.url.port else ""
         return client.build_request(
             "POST",

@@ -19,7 +19,7 @@ START_SECONDS = 10.0
 def serving(
     app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0, tls: tuple[Path, Path] | None = None
 ) -> Iterator[str]:
-    """Serve `app`; gives its base URL. `port` 0 takes a free one; `tls` is (certificate chain, key)."""
+    """Serve `app`; yield its base URL. `port` 0 takes a free one; `tls` is (certificate chain, key)."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))

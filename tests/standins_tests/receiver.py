@@ -31,7 +31,7 @@ class Receiver:
 
     @property
     def app(self) -> Starlette:
-        """Serves it at /hook."""
+        """Serve it at /hook."""
         return Starlette(routes=[Route("/hook", self._hook, methods=["POST"])])
 
     async def _hook(self, request: Request) -> Response:

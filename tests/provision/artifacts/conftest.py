@@ -65,7 +65,7 @@ def lock_line() -> Callable[..., str]:
 
 @pytest.fixture
 def only_local_index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """pip sees nothing but the files in this folder."""
+    """Return a folder whose files are all that pip finds."""
     folder = tmp_path / "index"
     folder.mkdir(exist_ok=True)
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
@@ -78,7 +78,7 @@ def only_local_index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine_sdist() -> Callable[[Path], Path]:
-    """A source archive that would need cmake if pip were let to ask its build system."""
+    """Return a source archive that would need cmake if pip called its build system."""
 
     def make(folder: Path) -> Path:
         path = folder / "llama_cpp_python-9.9.tar.gz"
@@ -121,7 +121,7 @@ def engine(make_wheel: Callable[..., Path], tmp_path: Path) -> EngineWheel:
 def source(
     tmp_path: Path, make_wheel: Callable[..., Path], lock_line: Callable[..., str], only_local_index: Path
 ) -> RuntimeSource:
-    """A runtime of four files that needs two packages, one of them on old Python only."""
+    """Return a runtime of four files that needs two packages, one of them on old Python only."""
     folder = tmp_path / "runtime"
     for path, text in {
         "clawd_runtime/__init__.py": "",
@@ -141,7 +141,7 @@ def source(
 
 @pytest.fixture
 def about() -> Callable[[Path], dict[str, object]]:
-    """Reads release.json out of an archive."""
+    """Read release.json from an archive."""
 
     def read(archive: Path) -> dict[str, object]:
         with tarfile.open(archive) as opened:

@@ -18,6 +18,6 @@ _PROGRAM = (
 
 
 def asking(method: str, path: str, body: Any = None) -> str:
-    """The shell command that prints what it answers; to be run as root."""
+    """Return the shell command that prints the answer; run it as root."""
     words = [_PROGRAM, method, path, json.dumps(body) if body is not None else ""]
     return "python3 -c " + " ".join(map(shlex.quote, words))

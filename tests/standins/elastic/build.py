@@ -54,7 +54,7 @@ class Package:
 
 
 def build(folder: Path, version: str) -> Repository:
-    """The four packages of `version` in a signed repository below `folder`."""
+    """Build the four packages of `version` in a signed repository below `folder`."""
     pool = folder / "repository" / "pool"
     pool.mkdir(parents=True)
     debs = tuple(_deb(package, pool, folder / "work") for package in packages(version))
@@ -68,7 +68,7 @@ def build(folder: Path, version: str) -> Repository:
 
 @contextmanager
 def serving(folder: Path, address: str) -> Iterator[str]:
-    """The folder over HTTP on a free port of `address`."""
+    """Serve the folder over HTTP on a free port of `address`."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *arguments: object) -> None:
@@ -84,7 +84,7 @@ def serving(folder: Path, address: str) -> Iterator[str]:
 
 
 def packages(version: str) -> tuple[Package, ...]:
-    """What the four hold."""
+    """Return the contents of the four packages."""
     return (_elasticsearch(version), _logstash(version), _kibana(version), _filebeat(version))
 
 

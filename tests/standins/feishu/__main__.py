@@ -13,7 +13,7 @@ from tests.standins.outbound import Reach
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     known = Credentials()
     parser = argparse.ArgumentParser(prog="tests.standins.feishu", description="Stand-in for Feishu")
     parser.add_argument("--host", default="127.0.0.1")

@@ -21,7 +21,7 @@ INVALID = "Your request contains an invalid request parameter"
 
 
 def tenant_token(platform: Platform, body: dict[str, Any]) -> dict[str, Any]:
-    """`POST /auth/v3/tenant_access_token/internal`; refusals come with HTTP 200."""
+    """Answer `POST /auth/v3/tenant_access_token/internal`; refusals come with HTTP 200."""
     known = platform.credentials
     if not isinstance(body.get("app_id"), str) or not str(body.get("app_id")).startswith("cli_"):
         raise ApiError(10003, "invalid param", status=200)
@@ -46,7 +46,7 @@ def authorize(platform: Platform, headers: Headers) -> None:
 
 
 def bot_info(platform: Platform) -> dict[str, Any]:
-    """`GET /bot/v3/info`."""
+    """Answer `GET /bot/v3/info`."""
     bot = {
         "activate_status": 2,
         "app_name": platform.bot_name,
@@ -58,7 +58,7 @@ def bot_info(platform: Platform) -> dict[str, Any]:
 
 
 def create_message(platform: Platform, receive_id_type: str, body: dict[str, Any]) -> dict[str, Any]:
-    """`POST /im/v1/messages`."""
+    """Answer `POST /im/v1/messages`."""
     if receive_id_type not in {"open_id", "chat_id"}:
         raise ApiError(99992402, "field validation failed", field_violations=[{"field": "receive_id_type"}])
     _validate(body, required=("receive_id", "msg_type", "content"))
@@ -73,7 +73,7 @@ def create_message(platform: Platform, receive_id_type: str, body: dict[str, Any
 
 
 def reply_message(platform: Platform, message_id: str, body: dict[str, Any]) -> dict[str, Any]:
-    """`POST /im/v1/messages/:message_id/reply`."""
+    """Answer `POST /im/v1/messages/:message_id/reply`."""
     _validate(body, required=("msg_type", "content"))
     parent = platform.messages.get(message_id)
     if parent is None:
@@ -86,7 +86,7 @@ def reply_message(platform: Platform, message_id: str, body: dict[str, Any]) -> 
 
 
 def get_message(platform: Platform, message_id: str) -> dict[str, Any]:
-    """`GET /im/v1/messages/:message_id`: a message as the API shows it, be it of a user or of the bot."""
+    """Answer `GET /im/v1/messages/:message_id`, of messages of users and of the bot."""
     platform.spend_call("get")
     message = _known(platform, message_id)
     if "body" in message:
@@ -109,7 +109,7 @@ def get_message(platform: Platform, message_id: str) -> dict[str, Any]:
 
 
 def add_reaction(platform: Platform, message_id: str, body: dict[str, Any]) -> dict[str, Any]:
-    """`POST /im/v1/messages/:message_id/reactions`; the same emoji again is the same reaction."""
+    """Answer `POST /im/v1/messages/:message_id/reactions`; the same emoji is the same reaction."""
     platform.spend_call("react")
     kind = body.get("reaction_type")
     emoji = kind.get("emoji_type") if isinstance(kind, dict) else None
@@ -131,7 +131,7 @@ def add_reaction(platform: Platform, message_id: str, body: dict[str, Any]) -> d
 
 
 def delete_reaction(platform: Platform, message_id: str, reaction_id: str) -> dict[str, Any]:
-    """`DELETE /im/v1/messages/:message_id/reactions/:reaction_id`."""
+    """Answer `DELETE /im/v1/messages/:message_id/reactions/:reaction_id`."""
     platform.spend_call("take back")
     for place, known in platform.reactions.items():
         if known == reaction_id and place[0] == message_id:

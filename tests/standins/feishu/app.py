@@ -93,7 +93,7 @@ class FeishuStandin:
         self._delivery.stop()
 
     def _guarded(self, act: Act) -> Act:
-        """Records a call of the API, lets faults happen, shows refusals as the platform does."""
+        """Record a call of the API, apply faults, and show refusals as the platform does."""
 
         async def endpoint(request: Request) -> Response:
             record: dict[str, Any] = {
@@ -174,7 +174,7 @@ class FeishuStandin:
         return JSONResponse(dataclasses.asdict(chat))
 
     async def _recall(self, request: Request) -> Response:
-        """A user takes a message back; with `deleted` nothing of it is left."""
+        """Recall a message of a user; with `deleted`, remove it entirely."""
         given = await request.json()
         _only(given, {"message_id", "deleted"})
         (self._platform.deleted if given.get("deleted") else self._platform.recalled).add(given["message_id"])
@@ -192,7 +192,7 @@ class FeishuStandin:
         return JSONResponse({})
 
     async def _age_tokens(self, request: Request) -> Response:
-        """All tokens end `seconds` earlier; `revoke` makes all of them invalid at once."""
+        """Let all tokens expire `seconds` earlier; `revoke` makes all of them invalid at once."""
         given = await request.json()
         _only(given, {"seconds", "revoke"})
         if given.get("revoke"):
@@ -217,7 +217,7 @@ class FeishuStandin:
         return JSONResponse({"status": status, "message": event["event"]["message"]})
 
     async def _redeliver(self, request: Request) -> Response:
-        """The same bytes and headers again; with `new_event_id` the same message as another event."""
+        """Send the same bytes and headers again; with `new_event_id`, the message as another event."""
         given = await request.json()
         _only(given, {"event_id", "new_event_id"})
         event, envelope = self._delivery.events[given["event_id"]]
@@ -265,7 +265,7 @@ def _only(given: dict[str, Any], known: set[str]) -> None:
 
 
 def _told(act: Act) -> Act:
-    """Answers a mistake in a control call with 400 and says what it is."""
+    """Answer a mistake in a control call with 400 and its reason."""
 
     async def endpoint(request: Request) -> Response:
         try:

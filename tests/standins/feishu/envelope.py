@@ -25,7 +25,7 @@ class Envelope:
 
 
 def encrypt(encrypt_key: str, plain: bytes, *, padded: bool = True) -> bytes:
-    """Initial vector and AES-256-CBC ciphertext; the key is the SHA-256 of `encrypt_key`."""
+    """Return initial vector and AES-256-CBC ciphertext; the key is the SHA-256 of `encrypt_key`."""
     if padded:
         padder = padding.PKCS7(8 * BLOCK).padder()
         plain = padder.update(plain) + padder.finalize()
@@ -36,22 +36,22 @@ def encrypt(encrypt_key: str, plain: bytes, *, padded: bool = True) -> bytes:
 
 
 def sealed(ciphertext: bytes) -> bytes:
-    """The JSON body that carries a ciphertext."""
+    """Return the JSON body that carries a ciphertext."""
     return compact({"encrypt": base64.b64encode(ciphertext).decode()})
 
 
 def compact(value: dict[str, Any]) -> bytes:
-    """JSON without a space, as the platform sends it: its Node.js SDK checks what it has serialised again."""
+    """Return JSON without spaces, as the platform's Node.js SDK serialises it to check signatures."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def plain(event: dict[str, Any]) -> bytes:
-    """The JSON of an event."""
+    """Return the JSON of an event."""
     return compact(event)
 
 
 def signed(encrypt_key: str, body: bytes, at: float) -> Envelope:
-    """`body` with the headers that prove where it comes from, dated `at`."""
+    """Return `body` with the headers of its signature, dated `at`."""
     timestamp, nonce = str(int(at)), secrets.token_hex(8)
     signature = hashlib.sha256(f"{timestamp}{nonce}{encrypt_key}".encode() + body).hexdigest()
     headers = {
@@ -63,14 +63,14 @@ def signed(encrypt_key: str, body: bytes, at: float) -> Envelope:
 
 
 def wrapped(encrypt_key: str, event: dict[str, Any], at: float) -> Envelope:
-    """An event as the platform sends it; without a key it is plain and unsigned."""
+    """Return an event as the platform sends it; without a key it is plain and unsigned."""
     if not encrypt_key:
         return Envelope(plain(event), {})
     return signed(encrypt_key, sealed(encrypt(encrypt_key, plain(event))), at)
 
 
 def forged(kind: str, encrypt_key: str, event: dict[str, Any], at: float) -> Envelope:
-    """An event as an attacker might send it. Raises `ValueError` when `kind` is not in `FORGERIES`."""
+    """Return an event as an attacker might send it. Raise `ValueError` when `kind` is not in `FORGERIES`."""
     good = wrapped(encrypt_key, event, at)
     ciphertext = encrypt(encrypt_key, plain(event))
     if kind == "signature":

@@ -34,13 +34,13 @@ class Attempt:
 
 
 def user_id(open_id: str) -> dict[str, str]:
-    """The three ids of a person, as events show them."""
+    """Return the three ids of a person, as events show them."""
     tail = open_id.removeprefix("ou_")
     return {"union_id": f"on_{tail}", "user_id": tail[:8], "open_id": open_id}
 
 
 def event_of(platform: Platform, message: dict[str, Any]) -> dict[str, Any]:
-    """A message wrapped as a version 2 event with a new id."""
+    """Return a message as a version 2 event with a new id."""
     return {
         "schema": "2.0",
         "header": {
@@ -56,7 +56,7 @@ def event_of(platform: Platform, message: dict[str, Any]) -> dict[str, Any]:
 
 
 def user_message(platform: Platform, given: dict[str, Any]) -> dict[str, Any]:
-    """What a user sends, as `event` of im.message.receive_v1; the message becomes known to the platform.
+    """Add a message of a user, and return it as `event` of im.message.receive_v1.
 
     `given` may have text, user, chat_id (a group), mention_bot, mentions [{open_id, name}], msg_type,
     content, thread_id, parent_id. Mentions stand in the text as @_user_1, @_user_2 …; the bot comes first.
@@ -90,7 +90,7 @@ def user_message(platform: Platform, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def reaches_app(platform: Platform, event: dict[str, Any]) -> bool:
-    """In a group only what mentions the bot comes, unless the app may read all messages of groups."""
+    """Return whether a message is delivered: of a group only mentions, unless the app may read all."""
     message = event["message"]
     if message["chat_type"] == "p2p" or platform.group_messages:
         return True
@@ -112,7 +112,7 @@ class Delivery:
         self.attempts: list[Attempt] = []
 
     async def subscribe(self, url: str) -> str:
-        """Challenge `url` and, when it answers rightly, deliver there; gives what is wrong, or nothing."""
+        """Challenge `url` and, when it answers rightly, deliver there; return the problem, or nothing."""
         challenge = secrets.token_hex(16)
         asked = {
             "challenge": challenge,
@@ -128,7 +128,7 @@ class Delivery:
         return error
 
     def push(self, event: dict[str, Any]) -> str:
-        """Start delivering an event; gives its id."""
+        """Start delivering an event; return its id."""
         event_id: str = event["header"]["event_id"]
         envelope = wrapped(self._platform.credentials.encrypt_key, event, self._platform.clock())
         self.events[event_id] = (event, envelope)
@@ -139,14 +139,14 @@ class Delivery:
         return event_id
 
     async def once(self, envelope: Envelope) -> int | None:
-        """Post an envelope one time, as it is; gives the HTTP status."""
+        """Post an envelope once, unchanged; return the HTTP status."""
         if not self.url:
             raise ValueError("no webhook is set")
         status, _, _ = await self._post(self.url, envelope, ANSWER_SECONDS)
         return status
 
     def stop(self) -> None:
-        """Deliver no more."""
+        """Stop delivering."""
         for task in tuple(self._tasks):
             task.cancel()
 
@@ -160,7 +160,7 @@ class Delivery:
                 return
 
     async def _post(self, url: str, envelope: Envelope, seconds: float) -> tuple[int | None, str, bytes]:
-        """HTTP status, what is wrong with the answer, its body."""
+        """Return HTTP status, the problem of the answer, and its body."""
         verify = trust(self._reach.ca)
         async with httpx.AsyncClient(verify=verify, timeout=seconds, trust_env=False) as client:
             request = Target.of(url, self._reach).request(client, envelope.body, envelope.headers)

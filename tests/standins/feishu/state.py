@@ -28,7 +28,7 @@ class ApiError(Exception):
         self.error = error
 
     def body(self) -> dict[str, Any]:
-        """The JSON of the answer."""
+        """Return the JSON of the answer."""
         body: dict[str, Any] = {"code": self.code, "msg": str(self)}
         if self.status != 200:
             body["error"] = {"log_id": secrets.token_hex(16).upper(), **self.error}
@@ -95,33 +95,33 @@ class Platform:
     uuids: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
 
     def issue_token(self) -> Token:
-        """The newest token while it has half an hour left, else a new one; both are valid then."""
+        """Return the newest token while it has half an hour left, else a new one; both are valid then."""
         now = self.clock()
         if not self.tokens or self.tokens[-1].expires - now < RENEWED_BELOW_SECONDS:
             self.tokens.append(Token(f"t-{secrets.token_hex(20)}", now + TOKEN_SECONDS))
         return self.tokens[-1]
 
     def accepts(self, token: str) -> bool:
-        """Whether `token` was issued and has not ended."""
+        """Return whether `token` was issued and has not expired."""
         now = self.clock()
         return any(each.value == token and each.expires > now for each in self.tokens)
 
     def chat_with(self, user: str) -> Chat:
-        """The private chat of a user, made on first use."""
+        """Return the private chat of a user, created on first use."""
         found = next((chat for chat in self.chats.values() if chat.user == user), None)
         return found or self.add_chat(Chat(f"oc_{secrets.token_hex(16)}", "p2p", user))
 
     def add_chat(self, chat: Chat) -> Chat:
-        """Make a chat known."""
+        """Add a chat."""
         self.chats[chat.id] = chat
         return chat
 
     def group(self, chat_id: str) -> Chat:
-        """The group of that id, made on first use."""
+        """Return the group of that id, created on first use."""
         return self.chats.get(chat_id) or self.add_chat(Chat(chat_id, "group"))
 
     def remembered(self, uuid: str) -> dict[str, Any] | None:
-        """The message that was sent under `uuid` within the last hour."""
+        """Return the message that was sent under `uuid` within the last hour."""
         if uuid not in self.uuids or self.uuids[uuid][0] <= self.clock() - UUID_SECONDS:
             return None
         return self.uuids[uuid][1]
@@ -154,7 +154,7 @@ class Platform:
     def send(
         self, chat: Chat, msg_type: str, content: str, parent: dict[str, Any] | None, *, thread: bool
     ) -> dict[str, Any]:
-        """Keep a message of the bot and give it as the API shows it."""
+        """Store a message of the bot and return it as the API shows it."""
         now = str(int(self.clock() * 1000))
         links = {}
         if parent:

@@ -75,7 +75,7 @@ set -e
 
 
 def build(folder: Path, version: str = "12.0.0") -> Path:
-    """The .deb, made in `folder`."""
+    """Build the .deb in `folder`."""
     tree = folder / f"grafana-{version}"
     files = {
         "DEBIAN/control": CONTROL.format(version=version),

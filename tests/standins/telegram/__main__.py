@@ -13,7 +13,7 @@ from tests.standins.telegram.webhook import Rules
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="tests.standins.telegram", description="Stand-in for the Bot API")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8081)

@@ -33,7 +33,7 @@ class Account:
         self.sender = WebhookSender(self.bot, rules)
 
     async def call(self, call: Call) -> dict[str, Any]:
-        """The body of the answer to one method call."""
+        """Return the body of the answer to one method call."""
         if call.method == "getupdates":
             return {"ok": True, "result": await self.polling.get_updates(call)}
         if call.method in {"setwebhook", "deletewebhook"}:
@@ -206,7 +206,7 @@ def _user_message(bot: Bot, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _chat(bot: Bot, given: dict[str, Any]) -> Chat:
-    """The chat of that id, made or changed as `given` says."""
+    """Return the chat of that id, created or changed as `given` says."""
     _only(given, CHAT_FIELDS)
     chat = bot.chats.setdefault(given.get("id", 4711), Chat(given.get("id", 4711)))
     for name, value in given.items():
@@ -220,7 +220,7 @@ def _only(given: dict[str, Any], known: set[str]) -> None:
 
 
 def _told(act: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """Answers a mistake in a control call with 400 and says what it is."""
+    """Answer a mistake in a control call with 400 and its reason."""
 
     async def endpoint(request: Request) -> Response:
         try:

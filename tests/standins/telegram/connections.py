@@ -23,11 +23,11 @@ class NewConnections:
         self._turn = asyncio.Lock()
 
     def taken(self) -> None:
-        """An update was taken."""
+        """Note that an update was accepted."""
         self._taken_at = time.monotonic()
 
     async def trace(self, event: str, _: object) -> None:
-        """For httpx's request extension `trace`: waits when a connection is about to be opened too soon."""
+        """Wait, as httpx's request extension `trace`, when a connection would be opened too soon."""
         if event != OPENS:
             return
         async with self._turn:

@@ -37,12 +37,12 @@ COMMAND = re.compile(r"[a-z0-9_]{1,32}")
 
 
 def get_me(bot: Bot, call: Call) -> dict[str, Any]:
-    """Who the token belongs to."""
+    """Return the bot of the token."""
     return bot.me()
 
 
 def send_message(bot: Bot, call: Call) -> dict[str, Any]:
-    """A text to a chat."""
+    """Send a text to a chat."""
     text, entities = _formatted(call)
     chat = _writable_chat(bot, call)
     extra = _thread(chat, call) | _reply(bot, chat, call)
@@ -56,7 +56,7 @@ def send_message(bot: Bot, call: Call) -> dict[str, Any]:
 
 
 def edit_message_text(bot: Bot, call: Call) -> dict[str, Any]:
-    """A new text for a message of the bot's own. Edits count as messages."""
+    """Change the text of a message of the bot. Edits count as messages."""
     text, entities = _formatted(call)
     chat = _writable_chat(bot, call)
     message = bot.messages.get((chat.id, call.integer("message_id")))
@@ -77,7 +77,7 @@ def edit_message_text(bot: Bot, call: Call) -> dict[str, Any]:
 
 
 def send_message_draft(bot: Bot, call: Call) -> bool:
-    """A part of a message that is still being written; only to a person."""
+    """Show a part of a message that is still being written; only to a person."""
     text, _ = _formatted(call)
     chat = _writable_chat(bot, call)
     if chat.type != "private":
@@ -92,7 +92,7 @@ def send_message_draft(bot: Bot, call: Call) -> bool:
 
 
 def send_chat_action(bot: Bot, call: Call) -> bool:
-    """Shows "typing" and the like for five seconds."""
+    """Show "typing" and the like for five seconds."""
     if call.text("action") not in ACTIONS:
         raise ApiError(400, "Bad Request: wrong parameter action in request")
     _thread(_writable_chat(bot, call), call)
@@ -100,7 +100,7 @@ def send_chat_action(bot: Bot, call: Call) -> bool:
 
 
 def set_my_commands(bot: Bot, call: Call) -> bool:
-    """The list that a user is shown on typing a slash."""
+    """Set the list that a user is shown on typing a slash."""
     commands = call.json("commands")
     if not isinstance(commands, list):
         raise ApiError(400, "Bad Request: can't parse commands list JSON object")
@@ -123,7 +123,7 @@ def get_my_commands(bot: Bot, call: Call) -> list[dict[str, str]]:
 
 
 def get_webhook_info(bot: Bot, call: Call) -> dict[str, Any]:
-    """State of the webhook."""
+    """Return the state of the webhook."""
     info: dict[str, Any] = {
         "url": bot.webhook.url if bot.webhook else "",
         "has_custom_certificate": bool(bot.webhook and bot.webhook.certificate),
@@ -152,7 +152,7 @@ METHODS: dict[str, Callable[[Bot, Call], Any]] = {
 
 
 def _formatted(call: Call) -> tuple[str, list[dict[str, Any]]]:
-    """Text and given entities; those that the platform detects are added with the message."""
+    """Return text and given entities; those that the platform detects are added with the message."""
     source, mode = call.text("text"), call.text("parse_mode").lower()
     if len(source.encode()) > MAX_TEXT_BYTES:
         raise ApiError(400, "Bad Request: text is too long")

@@ -30,7 +30,7 @@ class Polling:
         self._next_conflict = 0.0
 
     async def get_updates(self, call: Call) -> list[dict[str, Any]]:
-        """Updates from `offset` on; those before it are confirmed and forgotten."""
+        """Return updates from `offset` on; those before it are confirmed and removed."""
         if self._bot.webhook:
             return await self._conflict(WEBHOOK_ACTIVE)
         if call.text("allowed_updates"):
@@ -45,12 +45,12 @@ class Polling:
         return [update.body() for update in list(self._bot.queue)[:limit]]
 
     def abort(self, reason: str) -> None:
-        """End the call that waits, with 409."""
+        """End the waiting call with 409."""
         if self._waiting and not self._waiting.done():
             self._waiting.set_result(reason)
 
     def _slow_down(self, offset: int, limit: int, timeout: int) -> tuple[int, int]:
-        """A caller that asks for the same offset again and again gets less and waits longer."""
+        """Return less, and later, to a client that repeats the same offset."""
         now = time.monotonic()
         if self._previous and self._previous[0] == offset:
             since = now - self._previous[1]
@@ -83,7 +83,7 @@ class Polling:
         mine.cancel()
 
     async def _conflict(self, description: str) -> list[dict[str, Any]]:
-        """409; a second one within three seconds is answered only after three seconds."""
+        """Answer 409; a second one within three seconds only after three seconds."""
         now = time.monotonic()
         if now < self._next_conflict:
             await asyncio.sleep(3.0)

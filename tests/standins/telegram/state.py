@@ -30,7 +30,7 @@ class Chat:
     closed_threads: set[int] = field(default_factory=set)
 
     def shown(self) -> dict[str, Any]:
-        """The chat as the API shows it."""
+        """Return the chat as the API shows it."""
         named = {"first_name": self.first_name} if self.type == "private" else {"title": self.title}
         forum = {"is_forum": True} if self.threads and self.type == "supergroup" else {}
         username = {"username": self.username} if self.username else {}
@@ -47,7 +47,7 @@ class Update:
     chat: int
 
     def body(self) -> dict[str, Any]:
-        """The update as the API shows it."""
+        """Return the update as the API shows it."""
         return {"update_id": self.id, self.type: self.payload}
 
 
@@ -108,11 +108,11 @@ class Bot:
 
     @property
     def id(self) -> int:
-        """The number before the token's colon."""
+        """Return the number before the token's colon."""
         return int(self.token.partition(":")[0])
 
     def me(self) -> dict[str, Any]:
-        """The bot as `getMe` shows it."""
+        """Return the bot as `getMe` shows it."""
         return {
             **self.as_user(),
             "can_join_groups": True,
@@ -123,13 +123,13 @@ class Bot:
         }
 
     def as_user(self) -> dict[str, Any]:
-        """The bot as the sender of a message."""
+        """Return the bot as the sender of a message."""
         return {"id": self.id, "is_bot": True, "first_name": self.name, "username": self.username}
 
     def message(
         self, chat: Chat, sender: dict[str, Any], text: str | None, extra: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Keep a new message and give it as the API shows it."""
+        """Store a new message and return it as the API shows it."""
         shown: dict[str, Any] = {
             "message_id": self.next_message,
             "from": sender,
@@ -146,7 +146,7 @@ class Bot:
         return shown
 
     def sees(self, message: dict[str, Any]) -> bool:
-        """Whether a message of a group reaches the bot (core.telegram.org/bots/features#privacy-mode)."""
+        """Return whether a group message reaches the bot (core.telegram.org/bots/features#privacy-mode)."""
         if message["chat"]["type"] == "private" or not self.privacy:
             return True
         if message.get("reply_to_message", {}).get("from", {}).get("id") == self.id:
@@ -162,7 +162,7 @@ class Bot:
         )
 
     def enqueue(self, kind: str, payload: dict[str, Any], chat: int) -> Update | None:
-        """Queue an update; `None` when the bot did not ask for its kind."""
+        """Queue an update; return `None` when the bot did not ask for its kind."""
         if kind not in self.allowed_updates:
             return None
         update = Update(self.next_update, kind, payload, chat)
@@ -172,11 +172,11 @@ class Bot:
         return update
 
     def ask_for(self, kinds: list[str]) -> None:
-        """From now on queue updates of these kinds only; none means the usual ones."""
+        """Queue only updates of these kinds from now on; none means the usual ones."""
         self.allowed_updates = tuple(kinds) or DEFAULT_UPDATES
 
     def forget(self, update: Update) -> None:
-        """The update has been taken."""
+        """Remove an accepted update."""
         if update in self.queue:
             self.queue.remove(update)
 

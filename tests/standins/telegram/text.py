@@ -29,12 +29,12 @@ class BadMarkup(ValueError):
 
 
 def units(text: str) -> int:
-    """Length in UTF-16 code units."""
+    """Return the length in UTF-16 code units."""
     return len(text.encode("utf-16-le")) // 2
 
 
 def found_entities(text: str) -> list[dict[str, Any]]:
-    """Commands and mentions that the platform detects, in order."""
+    """Return commands and mentions that the platform detects, in order."""
     found = [("bot_command", match) for match in _COMMAND.finditer(text)]
     found += [
         ("mention", match)
@@ -48,7 +48,7 @@ def found_entities(text: str) -> list[dict[str, Any]]:
 
 
 def from_html(source: str) -> tuple[str, list[dict[str, Any]]]:
-    """Plain text and entities of HTML-style text (core.telegram.org/bots/api#html-style)."""
+    """Return plain text and entities of HTML-style text (core.telegram.org/bots/api#html-style)."""
     plain, entities, open_tags, at = "", [], list[tuple[str, int, str]](), 0
     for token in _TOKEN.finditer(source):
         plain += html.unescape(source[at : token.start()])

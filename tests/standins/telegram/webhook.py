@@ -69,7 +69,7 @@ class WebhookSender:
         self.attempts: list[Attempt] = []
 
     def set(self, call: Call) -> str:
-        """Set or, with an empty address, remove the webhook; gives the platform's description."""
+        """Set or, with an empty address, remove the webhook; return the platform's description."""
         if not call.text("url") or call.method == "deletewebhook":
             return self._delete(call)
         now = time.monotonic()
@@ -90,11 +90,11 @@ class WebhookSender:
 
     @property
     def rules(self) -> Rules:
-        """What applies to its address."""
+        """Return the rules of its address."""
         return self._rules
 
     def stop(self) -> None:
-        """Deliver no more."""
+        """Stop delivering."""
         if self._runner:
             self._runner.cancel()
             self._runner = None
@@ -147,7 +147,7 @@ class _Delivery:
         self._connections = NewConnections()
 
     def _answered_with(self, body: bytes) -> None:
-        """Make the call that the answer is, if it is one; its result is dropped."""
+        """Carry out the method call in the answer, if there is one; ignore its result."""
         try:
             given = json.loads(body)
             call = Call(given.pop("method").lower(), as_params(given))
@@ -187,7 +187,7 @@ class _Delivery:
             self._bot.forget(update)
 
     async def _deliver(self, client: httpx.AsyncClient, update: Update) -> int | None:
-        """`None` when it was taken, else the seconds that the receiver asked to wait (0: it did not say)."""
+        """Return `None` when it was accepted, else the seconds of Retry-After (0 without)."""
         async with self._slots:
             status, error, retry_after = await self.post(client, update.body(), self._webhook.secret_token)
         self._sender.attempts.append(Attempt(update.id, self._bot.clock(), status, error))
@@ -200,7 +200,7 @@ class _Delivery:
     async def post(
         self, client: httpx.AsyncClient, body: dict[str, Any], secret: str
     ) -> tuple[int | None, str, int]:
-        """HTTP status, error as `getWebhookInfo` shows it, and Retry-After."""
+        """Return HTTP status, error as `getWebhookInfo` shows it, and Retry-After."""
         if is_address(self._target.host) and self._webhook.certificate is None:
             return None, "SSL error {Hostname mismatch: an address needs a certificate of its own}", 0
         headers = {"X-Telegram-Bot-Api-Secret-Token": secret} if secret else {}
@@ -224,7 +224,7 @@ class _Delivery:
 
 
 async def forge(sender: WebhookSender, bot: Bot, body: dict[str, Any], secret: str) -> int | None:
-    """Post `body` to the webhook as somebody else would, with `secret`; gives the HTTP status."""
+    """Post `body` to the webhook as an attacker would, with `secret`; return the HTTP status."""
     if bot.webhook is None:
         raise ApiError(400, "stand-in: no webhook is set")
     delivery = _Delivery(sender, bot, bot.webhook)

@@ -27,11 +27,11 @@ class ApiError(Exception):
 
     @classmethod
     def flood(cls, seconds: int) -> ApiError:
-        """429 with the time to wait."""
+        """Return 429 with the time to wait."""
         return cls(429, f"Too Many Requests: retry after {seconds}", retry_after=seconds)
 
     def body(self) -> dict[str, Any]:
-        """The JSON of the answer."""
+        """Return the JSON of the answer."""
         parameters = {"parameters": {"retry_after": self.retry_after}} if self.retry_after else {}
         return {"ok": False, "error_code": self.code, "description": self.description, **parameters}
 
@@ -45,22 +45,22 @@ class Call:
     files: dict[str, bytes] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
-        """The parameter, or an empty string."""
+        """Return the parameter, or an empty string."""
         return self.params.get(name, "")
 
     def integer(self, name: str, default: int = 0) -> int:
-        """The parameter as a number; what is none counts as `default`, as on the platform."""
+        """Return the parameter as a number, or `default` if it is none, as the platform does."""
         try:
             return int(self.params[name])
         except (KeyError, ValueError):
             return default
 
     def flag(self, name: str) -> bool:
-        """The parameter as yes or no."""
+        """Return the parameter as a boolean."""
         return self.text(name).lower() in {"true", "yes", "1"}
 
     def json(self, name: str) -> Any:
-        """The parameter parsed as JSON, `None` when absent."""
+        """Return the parameter parsed as JSON, `None` when absent."""
         if not self.text(name):
             return None
         try:
@@ -69,13 +69,13 @@ class Call:
             raise ApiError(400, f"Bad Request: can't parse {name} JSON object") from None
 
     def file(self, name: str) -> bytes | None:
-        """The uploaded file of that name, directly or as `attach://<part>`."""
+        """Return the uploaded file of that name, directly or as `attach://<part>`."""
         attached = self.text(name).removeprefix("attach://")
         return self.files.get(name) or (self.files.get(attached) if attached else None)
 
 
 async def read_call(request: Request, method: str) -> Call:
-    """The call that `request` makes."""
+    """Parse the call of `request`."""
     params = dict(request.query_params)
     files: dict[str, bytes] = {}
     body = await request.body()
@@ -101,7 +101,7 @@ def _json_params(body: bytes) -> dict[str, str]:
 
 
 def as_params(given: dict[str, Any]) -> dict[str, str]:
-    """The parameters of a call as they mean the same in JSON."""
+    """Return the parameters of a call as JSON values."""
     return {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in given.items()

@@ -48,7 +48,7 @@ class NodeReceiver:
             self._lines.put(line)
 
     def event(self) -> dict[str, Any]:
-        """The next event that it accepted. Raises `queue.Empty` when there is none."""
+        """Return the next event that it accepted. Raise `queue.Empty` when there is none."""
         event: dict[str, Any] = json.loads(self._lines.get(timeout=10))
         return event
 

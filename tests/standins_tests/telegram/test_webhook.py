@@ -45,7 +45,7 @@ def receiver() -> Receiver:
 
 @pytest.fixture
 def hook(receiver: Receiver, certificate: Certificate) -> Iterator[str]:
-    """Where the receiver listens, by its name."""
+    """Return the address of the receiver, by its name."""
     with serving(receiver.app, tls=(certificate.chain, certificate.key)) as base_url:
         yield f"https://bot.test:{urlsplit(base_url).port}/hook"
 

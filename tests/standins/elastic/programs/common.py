@@ -19,12 +19,12 @@ import yaml
 
 
 def refuse(why: str) -> None:
-    """End as a program does that will not start."""
+    """Exit like a program that does not start."""
     sys.exit(f"fatal: {why}")
 
 
 def settings_of(path: Path, known: set[str], *, environment: bool = False) -> dict[str, Any]:
-    """A YAML file as flat names. Unknown ones are refused, as the real programs do."""
+    """Read a YAML file as flat names. Refuse unknown ones, as the real programs do."""
     text = path.read_text()
     if environment:
         text = re.sub(r"\$\{(\w+)\}", lambda found: os.environ[found[1]], text)
@@ -54,7 +54,7 @@ def notify_ready() -> None:
 
 
 def memory() -> int:
-    """Bytes of the machine."""
+    """Return the bytes of memory of the machine."""
     line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if "MemTotal" in line)
     return int(line.split()[1]) * 1024
 
@@ -81,7 +81,7 @@ def basic(user: str, password: str) -> str:
 
 
 def credentials(header: str) -> tuple[str, str]:
-    """Scheme and content of an Authorization header, decoded."""
+    """Return scheme and decoded content of an Authorization header."""
     scheme, _, content = header.partition(" ")
     if scheme == "Basic":
         try:
@@ -142,7 +142,7 @@ class Https(ThreadingHTTPServer):
 
 
 def server_context(certificate: str, key: str, ca: str | None = None) -> ssl.SSLContext:
-    """TLS 1.2 and 1.3; with `ca`, only clients whose certificate it signed."""
+    """Return a context of TLS 1.2 and 1.3; with `ca`, only for clients whose certificate it signed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, key)
@@ -153,7 +153,7 @@ def server_context(certificate: str, key: str, ca: str | None = None) -> ssl.SSL
 
 
 def client_context(certificate: str, key: str, ca: str, *, names: bool) -> ssl.SSLContext:
-    """A client that shows a certificate; with `names` the server's must be for its address."""
+    """Return a context that shows a certificate; with `names`, the server's must be for its address."""
     context = ssl.create_default_context(cafile=ca)
     context.check_hostname = names
     context.load_cert_chain(certificate, key)

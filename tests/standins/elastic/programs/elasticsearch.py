@@ -134,7 +134,7 @@ class Node:
             return json.loads(line.makefile().readline())
 
     def hear(self, message: dict[str, Any]) -> Any:
-        """What another node says."""
+        """Handle a message of another node."""
         if message["cluster"] != self.settings["cluster.name"] or not self.known.get("master"):
             return {"master": False}
         if message["kind"] == "join":
@@ -146,7 +146,7 @@ class Node:
         return self.act(message["method"], message["path"], message["authorization"], message["body"])
 
     def act(self, method: str, path: str, authorization: str, body: str) -> tuple[int, Any]:
-        """As the master."""
+        """Answer as the master."""
         if method == "GET" and path.startswith("/_cluster/health"):
             status, account = self.store.answer("GET", "/_security/_authenticate", authorization, b"")
             if status != 200:
@@ -164,7 +164,7 @@ class Node:
         return self.store.answer(method, path, authorization, body.encode())
 
     def answer(self, method: str, path: str, headers: Any, data: bytes) -> tuple[int, Any]:
-        """A call of the API."""
+        """Answer a call of the API."""
         authorization, body = headers.get("Authorization") or "", data.decode()
         status, content = self._answered(method, path, authorization, body)
         if wanted := re.search(r"[?&]wait_for_status=(\w+)&timeout=(\d+)s", path):
@@ -215,7 +215,7 @@ class Transport(socketserver.ThreadingTCPServer):
 
 
 def check(settings: dict[str, Any]) -> None:
-    """What the real one refuses at its start."""
+    """Refuse what the real one refuses at its start."""
     alone = settings.get("discovery.type") == "single-node"
     for name in ("cluster.initial_master_nodes", "discovery.seed_hosts"):
         if alone and settings.get(name):

@@ -62,7 +62,7 @@ OUTPUT = {
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The settings, refused where Filebeat would refuse them."""
+    """Read the settings; refuse those that Filebeat would refuse."""
     status = path.stat()
     if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         refuse(f'config file ("{path}") can only be writable by the owner')
@@ -111,7 +111,7 @@ class Line:
 
 
 def collected(item: dict[str, Any], position: Any) -> tuple[list[dict[str, Any]], Any]:
-    """New lines with their times and senders, and where to continue."""
+    """Return new lines with their times and senders, and where to continue."""
     if item["type"] == "journald":
         words = ["journalctl", "--output=json", "--all", "--lines=500"]
         for path in item.get("paths", []):
@@ -145,7 +145,7 @@ def collected(item: dict[str, Any], position: Any) -> tuple[list[dict[str, Any]]
 
 
 def written(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry of the journal, with the fields that Filebeat makes of who wrote it."""
+    """Return an entry of the journal, with Filebeat's fields of its writer."""
     sender: dict[str, Any] = {"uid": int(entry["_UID"])} if "_UID" in entry else {}
     if "_EXE" in entry:
         sender["process"] = {"executable": entry["_EXE"]}
@@ -167,7 +167,7 @@ def text(message: Any) -> str:
 
 
 def keep(registry: Path, positions: dict[str, Any]) -> None:
-    """Whole, or as it was: a signal may end this at any moment."""
+    """Write atomically: a signal may end this at any moment."""
     new = registry.with_suffix(".new")
     new.write_text(json.dumps(positions))
     new.replace(registry)

@@ -53,7 +53,7 @@ class Kibana:
         self.recorder, self.lock = Recorder(Path(settings["path.data"]) / "calls.jsonl"), threading.Lock()
 
     def elasticsearch(self, authorization: str) -> tuple[int, Any]:
-        """Who that is, as the first node that answers says."""
+        """Return the account, as the first node that answers has it."""
         (ca,) = self.settings["elasticsearch.ssl.certificateAuthorities"]
         for url in self.settings["elasticsearch.hosts"]:
             status, content = ask(url, ca, "GET", "/_security/_authenticate", authorization)

@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def pipelines(folder: Path) -> str:
-    """The file of the one pipeline."""
+    """Return the file of the one pipeline."""
     (only,) = yaml.safe_load((folder / "pipelines.yml").read_text())
     if only["pipeline.id"] != "clawd":
         refuse("another pipeline than expected")
@@ -88,7 +88,7 @@ def checked(path: Path) -> list[Any]:
 
 
 def resolved(text: str) -> str:
-    """With `${NAME}` replaced, which must be set."""
+    """Replace `${NAME}`, which must be set."""
 
     def value(found: re.Match[str]) -> str:
         if found[1] not in os.environ:
@@ -103,7 +103,7 @@ PEER = "[@metadata][input][beats][tls][client][subject]"
 
 
 def subject(certificate: Any) -> str:
-    """As Java's X500Principal writes it: the last attribute first."""
+    """Return the subject as Java's X500Principal writes it: the last attribute first."""
     short = {"commonName": "CN", "organizationName": "O"}
     names = [f"{short[name]}={value}" for parts in certificate["subject"] for name, value in parts]
     return ",".join(reversed(names))

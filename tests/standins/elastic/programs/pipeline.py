@@ -49,7 +49,7 @@ class Unknown(Exception):
 
 
 def read(path: Path) -> list[Any]:
-    """The file as a tree, every plugin and option known. Raises `Unknown`."""
+    """Parse the file as a tree. Raise `Unknown` for a plugin or option that is not known."""
     # The parser takes a backslash for an escape; Logstash does not, unless configured to.
     tree = Pipeline(path.read_text().replace("\\", "\\\\")).parse()
     if [section for section, _ in tree] != ["input", "filter", "output"]:
@@ -60,7 +60,7 @@ def read(path: Path) -> list[Any]:
 
 
 def section(tree: list[Any], name: str) -> dict[str, dict[str, Any]]:
-    """The plugins of an input or output with their options."""
+    """Return the plugins of an input or output with their options."""
     (steps,) = (steps for title, steps in tree if title == name)
     return {plugin: options(given) for plugin, given in steps}
 
@@ -82,7 +82,7 @@ def _check(steps: list[Any]) -> None:
 
 
 def filtered(tree: list[Any], event: Event) -> Event:
-    """The event after the filters of the pipeline."""
+    """Return the event after the filters of the pipeline."""
     (steps,) = (steps for title, steps in tree if title == "filter")
     _run(steps, event)
     event.pop("@metadata", None)
@@ -93,7 +93,7 @@ BRANCHES = ("if", "else if", "else")
 
 
 def _inner(branch: str, given: list[Any]) -> list[Any]:
-    """The steps of a branch."""
+    """Return the steps of a branch."""
     return given if branch == "else" else given[1][0]
 
 
@@ -166,7 +166,7 @@ def _mutate(given: dict[str, Any], event: Event) -> None:
 
 
 def _sprintf(text: str, event: Event) -> str:
-    """`%{[a][b]}` replaced; what is not there stays as it is written."""
+    """Replace `%{[a][b]}`; leave missing fields as they are written."""
 
     def value(found: re.Match[str]) -> str:
         there = get(event, found[1])
@@ -195,7 +195,7 @@ def _grok(given: dict[str, Any], event: Event) -> None:
 
 
 def match(pattern: str, text: str, definitions: tuple[tuple[str, str], ...] = ()) -> dict[str, Any] | None:
-    """What `pattern` finds in `text`, by field; `None` when it does not match."""
+    """Return what `pattern` finds in `text`, by field; `None` when it does not match."""
     names: dict[str, str] = {}
 
     def plain(found: re.Match[str]) -> str:
@@ -235,7 +235,7 @@ def _keys(field: str) -> list[str]:
 
 
 def get(event: Event, field: str) -> Any:
-    """The value of `[a][b]`."""
+    """Return the value of `[a][b]`."""
     value: Any = event
     for key in _keys(field):
         value = value.get(key) if isinstance(value, dict) else None

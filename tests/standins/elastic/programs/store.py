@@ -70,7 +70,7 @@ class Store:
             self.state = json.loads(self._file.read_text())
 
     def answer(self, method: str, path: str, authorization: str, data: bytes) -> tuple[int, Any]:
-        """The answer, and by whom it was asked as `user` in the headers of the second value."""
+        """Return the answer, with the account as `user` in the headers of the second value."""
         with self._lock:
             try:
                 who = self.who(authorization)
@@ -79,7 +79,7 @@ class Store:
                 return refused.status, refused.body
 
     def who(self, authorization: str) -> dict[str, Any]:
-        """The account; refused with 401."""
+        """Return the account; refuse with 401."""
         scheme, content = credentials(authorization)
         if scheme == "Basic":
             name, _, password = content.partition(":")
