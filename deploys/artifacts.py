@@ -8,18 +8,29 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class ReleaseArchive:
-    """A release of clawd-runtime built for one kind of host: `.tar.gz` with `site-packages/` inside."""
+    """A release of clawd-runtime built for one kind of host: `.tar.gz` with `site-packages/` inside.
+
+    `sha256` and `size` are those of the archive, by which its transfer is verified. `manifest_digest` is the
+    digest of the files in it: archives from two laptops may differ and yet contain the same release. Without
+    it, the archive's own digest identifies the release.
+    """
 
     archive: Path
     sha256: str
     size: int
+    manifest_digest: str | None = None
     engine_digest: str | None = None
     """Digest of the files that the engine reads. A release with the same one leaves the engine running."""
 
     @property
     def id(self) -> str:
         """The name of the release's folder on the host."""
-        return self.sha256[:16]
+        return self.content[:16]
+
+    @property
+    def content(self) -> str:
+        """The digest by which a host recognises the release, whatever archive it came in."""
+        return self.manifest_digest or self.sha256
 
 
 @dataclass(frozen=True, slots=True)

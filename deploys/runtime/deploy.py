@@ -145,7 +145,7 @@ def _release(release: ReleaseArchive) -> Running:
     path = f"{RELEASES}/{release.id}"
     require_space(path, release.size * UNPACKED_RATIO, "a release of clawd-runtime")
     files.directory(RELEASES)
-    push.unpack(release.archive, path, sha256=release.sha256)
+    push.unpack(release.archive, path, sha256=release.sha256, content=release.content)
     prune.releases(RELEASES, CURRENT, release.id)
     files.link(CURRENT, path)
     return Running(release.id, release.engine_digest or release.id)

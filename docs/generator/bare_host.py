@@ -113,7 +113,7 @@ def _supplied() -> Iterator[Supplies]:
         archive.write_bytes(b"")
         yield Supplies(
             state_folder=Path(folder) / "state",
-            release=ReleaseArchive(archive, "0" * 64, 1, "0" * 64),
+            release=ReleaseArchive(archive, "0" * 64, 1, "0" * 64, "0" * 64),
             model=ModelFile("model", "0" * 64, 1, source=archive),
         )
 

@@ -2,6 +2,8 @@
 
 release.json      versions and digests of its inputs
 site-packages/    clawd_runtime and the packages it imports, with llama.cpp built for this kind
+
+The digest of its manifest identifies a release, so that all laptops agree on it however they compress.
 """
 
 from __future__ import annotations
@@ -16,20 +18,22 @@ from packaging.utils import parse_wheel_filename
 
 from deploys.artifacts import ReleaseArchive
 from provision.artifacts import archive, lockfile, wheel_file
-from provision.artifacts.archive import ArchiveEntry, Stored, Symlink
+from provision.artifacts.archive import ArchivedFile, ArchiveEntry, ManifestEntry
 from provision.artifacts.engine.wheel import EngineWheel
 from provision.artifacts.runtime_source import ENGINE, PACKAGE, RuntimeSource
 from provision.artifacts.target import HostKind
+from provision.artifacts.wheel_file import Member
 from provision.artifacts.wheels import wheels_for
 from provision.local.cache import Cache, digest_of
 from provision.local.report_progress import ReportProgress, silent
 
-_FORMAT = "1"
-"""Increment it when the same inputs must result in another archive."""
+_FORMAT = "2"
+"""Increment it when the same inputs must result in another release, or another record of it."""
 
 _KEPT_FOR = 30 * 86400.0
 """Seconds after which an unused entry of the cache is removed."""
 
+_ABOUT = "release.json"
 _SITE = "site-packages"
 _ARCHIVE = "clawd-runtime.tar.gz"
 _RECORD = "made.json"
@@ -83,12 +87,11 @@ def release_for(
     return release
 
 
-def entries_of(wheels: Iterable[Path], folder: str) -> Iterator[ArchiveEntry]:
-    """Yield the files of `wheels` in site-packages, without those that only builds need."""
-    for wheel in wheels:
-        for member in wheel_file.members(wheel):
-            if member.scheme == "lib" and needed_at_run_time(member.path):
-                yield member.entry(folder)
+def entries_of(members: Iterable[Member], folder: str) -> Iterator[ArchiveEntry]:
+    """Yield the files of wheels that belong in site-packages, without those that only builds need."""
+    for member in members:
+        if member.scheme == "lib" and needed_at_run_time(member.path):
+            yield member.entry(folder)
 
 
 def needed_at_run_time(path: str) -> bool:
@@ -102,25 +105,26 @@ def needed_at_run_time(path: str) -> bool:
 
 
 def _make(work: Path, kind: HostKind, source: RuntimeSource, wheels: tuple[Path, ...]) -> None:
-    installed = [*source.entries(_SITE), *archive.linked_duplicates(entries_of(wheels, _SITE))]
-    about = ArchiveEntry("release.json", Stored(_about(kind, source, wheels)))
-    written = archive.write(work / _ARCHIVE, [about, *installed])
-    came = sum(member.content.size for wheel in wheels for member in wheel_file.members(wheel))
+    about = _about(kind, source, wheels)
+    with wheel_file.members(wheels) as members:
+        packages = archive.linked_duplicates(entries_of(members, _SITE))
+        entries = [ArchivedFile(_ABOUT, lambda: about), *source.entries(_SITE), *packages]
+        written = archive.write(work / _ARCHIVE, entries)
+        came = sum(member.size for member in members)
+    read_by_the_engine = filter(_is_read_by_the_engine, written.manifest)
     record = {
+        "manifest": archive.manifest_digest(written.manifest),
         "sha256": written.sha256,
         "size": written.size,
-        "engine": _digest(sorted(_read_by_the_engine(installed))),
+        "engine": archive.manifest_digest(read_by_the_engine)[:16],
         "came": came,
         "kept": written.unpacked,
     }
     (work / _RECORD).write_text(json.dumps(record), encoding="utf-8")
 
 
-def _read_by_the_engine(installed: Iterable[ArchiveEntry]) -> Iterator[tuple[str, bytes]]:
-    for entry in installed:
-        if not entry.path.startswith(f"{_SITE}/{PACKAGE}/bot/"):
-            content = entry.content
-            yield entry.path, content.target.encode() if isinstance(content, Symlink) else content.unpacked()
+def _is_read_by_the_engine(listed: ManifestEntry) -> bool:
+    return listed.path != _ABOUT and not listed.path.startswith(f"{_SITE}/{PACKAGE}/bot/")
 
 
 def _about(kind: HostKind, source: RuntimeSource, wheels: tuple[Path, ...]) -> bytes:
@@ -142,7 +146,7 @@ def _recorded(folder: Path) -> RuntimeRelease | None:
         record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
         if made.stat().st_size != record["size"]:
             return None
-        found = ReleaseArchive(made, record["sha256"], record["size"], record["engine"])
+        found = ReleaseArchive(made, record["sha256"], record["size"], record["manifest"], record["engine"])
         return RuntimeRelease(found, record["came"], record["kept"])
     except (OSError, ValueError, KeyError):
         return None

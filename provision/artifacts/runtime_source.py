@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from inventory.errors import ArtifactError
 from provision.artifacts import lockfile
-from provision.artifacts.archive import ArchiveEntry, Stored
+from provision.artifacts.archive import ArchivedFile
 from provision.artifacts.lockfile import Locked
 
 PACKAGE = "clawd_runtime"
@@ -50,9 +51,11 @@ class RuntimeSource:
             raise ArtifactError(f"{package}: is missing", advice="reinstall clawd-provision")
         return tuple(sorted(found))
 
-    def entries(self, folder: str) -> tuple[ArchiveEntry, ...]:
+    def entries(self, folder: str) -> tuple[ArchivedFile, ...]:
         """Return the package's files as entries of an archive, under `folder`."""
-        return tuple(ArchiveEntry(f"{folder}/{path}", Stored(content)) for path, content in self.files())
+        return tuple(
+            ArchivedFile(f"{folder}/{path}", partial(bytes, content)) for path, content in self.files()
+        )
 
     def _text(self, name: str) -> str:
         try:

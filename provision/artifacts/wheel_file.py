@@ -1,24 +1,29 @@
-"""A reader of wheels (zip files, PEP 427) that does not unpack or recompress them."""
+"""A reader of wheels (zip files, PEP 427) that does not unpack them to disk."""
 
 from __future__ import annotations
 
-import os
+import lzma
 import struct
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from inventory.errors import ArtifactError
-from provision.artifacts.archive import ArchiveEntry, Deflated, Stored
+from provision.artifacts.archive import ArchivedFile
 
-_LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _EXECUTABLE = 0o111
+_DAMAGED = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError, ValueError
+)  # fmt: skip
+"""What `zipfile` raises for a damaged file: also for wrong offsets, compressors, and marks of encryption."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file of a wheel with its installation path.
+    """A file of an open wheel with its installation path and its unpacked size in bytes.
 
     `scheme` is `lib` for files in site-packages, else the scheme of its `.data` folder (`scripts`, `headers`,
     `data`). `path` is relative to the folder of that scheme.
@@ -27,52 +32,58 @@ class Member:
     scheme: str
     path: str
     executable: bool
-    content: Stored | Deflated
+    size: int
+    _wheel: zipfile.ZipFile
+    _info: zipfile.ZipInfo
 
-    def entry(self, folder: str) -> ArchiveEntry:
+    def read(self) -> bytes:
+        """Return the content. Raises `ArtifactError` when it is damaged."""
+        try:
+            return self._wheel.read(self._info)
+        except _DAMAGED as error:
+            raise ArtifactError(
+                f"{self._wheel.filename}: is a damaged wheel: {error or 'truncated'}"
+            ) from error
+
+    def entry(self, folder: str) -> ArchivedFile:
         """Return the file as an entry of an archive, under `folder`."""
-        return ArchiveEntry(f"{folder}/{self.path}", self.content, 0o755 if self.executable else 0o644)
+        return ArchivedFile(f"{folder}/{self.path}", self.read, 0o755 if self.executable else 0o644)
 
 
-def members(wheel: Path) -> Iterator[Member]:
-    """Yield the files of a wheel in its order.
+@contextmanager
+def members(wheels: Iterable[Path]) -> Iterator[tuple[Member, ...]]:
+    """Open wheels and yield their files in order; these can be read until the block ends.
 
     Raises `ArtifactError` for a damaged zip file, or a file name that leads outside the folder.
     """
+    with ExitStack() as stack:
+        opened = [stack.enter_context(_opened(wheel)) for wheel in wheels]
+        yield tuple(
+            Member(*_place(info.filename, wheel), _is_executable(info), info.file_size, wheel, info)
+            for wheel in opened
+            for info in wheel.infolist()
+            if not info.is_dir()
+        )
+
+
+def _opened(wheel: Path) -> zipfile.ZipFile:
     try:
-        with zipfile.ZipFile(wheel) as archive, wheel.open("rb") as handle:
-            for info in archive.infolist():
-                if info.is_dir():
-                    continue
-                scheme, path = _place(info.filename, wheel)
-                executable = bool(info.external_attr >> 16 & _EXECUTABLE)
-                yield Member(scheme, path, executable, _content(archive, info, handle.fileno(), wheel))
-    except (zipfile.BadZipFile, struct.error) as error:
+        return zipfile.ZipFile(wheel)
+    except _DAMAGED as error:
         raise ArtifactError(f"{wheel}: is a damaged wheel: {error}") from error
 
 
-def _place(name: str, wheel: Path) -> tuple[str, str]:
+def _is_executable(info: zipfile.ZipInfo) -> bool:
+    return bool(info.external_attr >> 16 & _EXECUTABLE)
+
+
+def _place(name: str, wheel: zipfile.ZipFile) -> tuple[str, str]:
+    """Return scheme and path of a file of a wheel."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts:
-        raise ArtifactError(f"{wheel}: contains a file with the forbidden name {name!r}")
+        raise ArtifactError(f"{wheel.filename}: contains a file with the forbidden name {name!r}")
     if path.parts[0].endswith(".data") and len(path.parts) > 2:
         scheme = path.parts[1]
         rest = str(PurePosixPath(*path.parts[2:]))
         return ("lib" if scheme in {"purelib", "platlib"} else scheme), rest
     return "lib", str(path)
-
-
-def _content(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, descriptor: int, wheel: Path
-) -> Stored | Deflated:
-    if info.compress_type != zipfile.ZIP_DEFLATED:
-        return Stored(archive.read(info))
-    header = os.pread(descriptor, _LOCAL_HEADER.size, info.header_offset)
-    fields = _LOCAL_HEADER.unpack(header)
-    if fields[0] != b"PK\x03\x04":
-        raise ArtifactError(f"{wheel}: is a damaged wheel: no header before {info.filename}")
-    start = info.header_offset + _LOCAL_HEADER.size + fields[-2] + fields[-1]
-    raw = os.pread(descriptor, info.compress_size, start)
-    if len(raw) != info.compress_size:
-        raise ArtifactError(f"{wheel}: is truncated inside {info.filename}")
-    return Deflated(raw, info.CRC, info.file_size)

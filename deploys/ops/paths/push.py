@@ -59,15 +59,15 @@ def fetch(
     return _fetch(url, dest, sha256, owner, group, mode, **arguments)
 
 
-def unpack(archive: Path, dest: str, *, sha256: str, **arguments: Any) -> OperationMeta:
+def unpack(archive: Path, dest: str, *, sha256: str, content: str, **arguments: Any) -> OperationMeta:
     """Unpack the laptop's `archive`, a `.tar.gz`, into the folder `dest` (root, 0755).
 
     The archive is pushed, verified, unpacked next to `dest`, its Python byte-compiled for the host, and the
-    folder renamed into place once it is on disk; the archive does not stay on the host. A folder unpacked
-    from one with the same digest is not changed.
+    folder renamed into place once it is on disk; the archive does not stay on the host. `content` is a digest
+    of what is in the archive: a folder unpacked from one with the same content is not changed.
     """
     arguments.setdefault("name", f"Unpack {dest}")
-    return _unpack(archive, dest, sha256, **arguments)
+    return _unpack(archive, dest, sha256, content, **arguments)
 
 
 @operation
@@ -94,13 +94,14 @@ def _fetch(url: str, dest: str, digest: str, owner: str, group: str, mode: str) 
 
 
 @operation
-def _unpack(archive: Path, dest: str, digest: str) -> Iterator[StringCommand]:
+def _unpack(archive: Path, dest: str, digest: str, content: str) -> Iterator[StringCommand]:
     marker: PathState = host.get_fact(PathFact, path=f"{dest}/{MARKER}", content=True)
-    if marker.content is not None and marker.content.decode().strip() == digest:
+    if marker.content is not None and marker.content.decode().strip() == content:
         return
-    record(Change(dest, (f"new folder from {archive.name} (sha256 {digest[:16]}…)",)))
+    record(Change(dest, (f"new folder from {archive.name} (content {content[:16]}…)",)))
     yield StreamCommand(archive, dest, digest)
-    yield script(_UNPACK, part=part_of(dest, digest), dest=dest, digest=digest, marker=MARKER, sums=SUMS)
+    part = part_of(dest, digest)
+    yield script(_UNPACK, part=part, dest=dest, digest=digest, content=content, marker=MARKER, sums=SUMS)
 
 
 def forgotten(folder: str, **arguments: Any) -> OperationMeta:

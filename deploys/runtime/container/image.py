@@ -57,12 +57,12 @@ class RuntimeImage:
     @property
     def id(self) -> str:
         """16 hex digits: a digest of the release, the base and the programs that build and start images."""
-        return _digest(self.release.sha256, self.base, program("container_supervisor.py"))
+        return _digest(self.release.content, self.base, program("container_supervisor.py"))
 
     @property
     def engine_digest(self) -> str:
         """Digest of the files that the engine reads; while it is the same, the engine keeps running."""
-        return _digest(self.release.engine_digest or self.release.sha256, self.base)
+        return _digest(self.release.engine_digest or self.release.content, self.base)
 
 
 class BaseFact(Fact):
@@ -178,7 +178,7 @@ def _made(image: RuntimeImage, dest: str) -> Iterator[StringCommand]:
     if host.get_fact(ImageFact, folder=dest):
         return
     archive = image.release.archive
-    record(Change(dest, (f"new image from {archive.name} (sha256 {image.release.sha256[:16]}…)",)))
+    record(Change(dest, (f"new image from {archive.name} (content {image.release.content[:16]}…)",)))
     order = {
         "tag": f"{NAME}:{image.id}",
         "base_tag": f"{BASE}:{image.base}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -28,6 +28,8 @@ BUILD_LOCK = Path(__file__).with_name("engine-build.lock")
 _RECORD = "made.json"
 _ENOUGH_TO_ESTIMATE = 0.1
 """The part of a build after which its duration can be estimated."""
+_TOOL_FOLDERS = {"lib": "tools", "scripts": "tools/bin"}
+"""Folders of the tools for a build, by the scheme of their files in wheels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,15 +178,16 @@ def _tools(kind: HostKind, cache: Cache, work: Path, progress: ReportProgress) -
     """Write cmake, ninja and scikit-build-core for the building machine into one archive; return its path."""
     entries = lockfile.for_kind(lockfile.read(BUILD_LOCK), kind)
     target = work / TOOLS
-    archive.write(target, _unpacked_tools(wheels_for(entries, kind, cache, progress)))
+    with wheel_file.members(wheels_for(entries, kind, cache, progress)) as members:
+        archive.write(
+            target,
+            (
+                member.entry(_TOOL_FOLDERS[member.scheme])
+                for member in members
+                if member.scheme in _TOOL_FOLDERS
+            ),
+        )
     return target
-
-
-def _unpacked_tools(wheels: Iterable[Path]) -> Iterable[archive.ArchiveEntry]:
-    for wheel in wheels:
-        for member in wheel_file.members(wheel):
-            if member.scheme in {"lib", "scripts"}:
-                yield member.entry("tools/bin" if member.scheme == "scripts" else "tools")
 
 
 def _run_build(
@@ -250,7 +253,8 @@ def publish(locked: Locked, kind: HostKind, wheel: Path, cache: Cache) -> Engine
 
     Raises `ArtifactError` for a wheel that lacks a library that hosts of its kind need.
     """
-    paths = {member.path for member in wheel_file.members(wheel)}
+    with wheel_file.members([wheel]) as members:
+        paths = {member.path for member in members}
     names = {PurePosixPath(path).name for path in paths}
     if "llama_cpp/lib/libllama.so" not in paths:
         raise ArtifactError(f"{wheel.name}: the build produced a wheel without libllama")

@@ -35,7 +35,7 @@ from tests.deploys.runtime.test_units import verified
 
 GOLDEN = Path(__file__).parent / "golden" / "docker"
 MODEL = ModelFile("smollm2-135m-q8_0", "ab" * 32, 1000, source=Path("m.gguf"))
-RELEASE = ReleaseArchive(Path("release.tar.gz"), "cd" * 32, 1000, engine_digest="ef" * 8)
+RELEASE = ReleaseArchive(Path("release.tar.gz"), "ab" * 32, 1000, "cd" * 32, engine_digest="ef" * 8)
 BASE = "libc6 2.36-9\npython3 3.11.2-1"
 LIBRARIES = "/usr/local/cuda-12.9/targets/x86_64-linux/lib"
 IMAGE = RuntimeImage(
@@ -122,7 +122,7 @@ def test_image_id_depends_on_release_base_and_python() -> None:
         (name,) = (name for name in run.names if "Image clawd-runtime:" in name)
         return name.rpartition(":")[2]
 
-    other = ReleaseArchive(RELEASE.archive, "12" * 32, 1000, "ef" * 8)
+    other = replace(RELEASE, manifest_digest="12" * 32)
     patched = {BaseFact: BASE.replace("3.11.2-1", "3.11.2-2")}
     named = plan(docker={"base_image": "python:3.11-slim"})
     images = [made(run) for run in (plan(), plan(other), plan(facts=patched), named)]
@@ -131,7 +131,7 @@ def test_image_id_depends_on_release_base_and_python() -> None:
 
 
 def test_release_that_changes_only_the_bot_does_not_change_the_engine() -> None:
-    other = ReleaseArchive(RELEASE.archive, "12" * 32, 1000, "ef" * 8)
+    other = replace(RELEASE, manifest_digest="12" * 32)
     patched = {BaseFact: BASE.replace("3.11.2-1", "3.11.2-2")}
     end = "/clawd-engine.service"
     assert written(plan(), end) == written(plan(other), end)

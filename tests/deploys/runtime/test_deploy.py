@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.deploys.harness import Machine, Run
 from tests.deploys.inventories import REMOTE, SECRETS, inventory
 
 MODEL = ModelFile("smollm2-135m-q8_0", "ab" * 32, 1000, source=Path("m.gguf"))
-RELEASE = ReleaseArchive(Path("release.tar.gz"), "cd" * 32, 1000, engine_digest="ef" * 8)
+RELEASE = ReleaseArchive(Path("release.tar.gz"), "ab" * 32, 1000, "cd" * 32, engine_digest="ef" * 8)
 BARE: dict[Any, Any] = {
     StateFact: "stopped",
     MachineIdFact: "0" * 32,
@@ -95,10 +96,22 @@ def test_release_that_changes_only_the_bot_does_not_change_the_engine_unit() -> 
         (change,) = (c for c in run.changes if c.path.endswith("clawd-engine.service") and "/" in c.path)
         return change.diff
 
-    other = "12" * 32
-    assert engine_unit(RELEASE) == engine_unit(ReleaseArchive(RELEASE.archive, other, 1000, "ef" * 8))
-    assert engine_unit(RELEASE) != engine_unit(ReleaseArchive(RELEASE.archive, other, 1000, "99" * 8))
-    assert engine_unit(RELEASE) != engine_unit(ReleaseArchive(RELEASE.archive, other, 1000))
+    other = replace(RELEASE, manifest_digest="12" * 32)
+    assert engine_unit(RELEASE) == engine_unit(other)
+    assert engine_unit(RELEASE) != engine_unit(replace(other, engine_digest="99" * 8))
+    assert engine_unit(RELEASE) != engine_unit(replace(other, engine_digest=None))
+
+
+def test_the_same_release_in_another_archive_changes_nothing() -> None:
+    """As from a laptop with another zlib: its archive differs, its files do not."""
+    marker = {PathFact: PathState("file", content=f"{RELEASE.manifest_digest}\n".encode())}
+    repacked = replace(RELEASE, archive=Path("other.tar.gz"), sha256="34" * 32, size=999)
+    mine, theirs = (plan(inventory(), release=release, facts=marker) for release in (RELEASE, repacked))
+    assert mine.changes == theirs.changes
+    other = plan(inventory(), release=replace(RELEASE, manifest_digest="12" * 32), facts=marker)
+    new = f"/opt/clawd/releases/{'12' * 8}"
+    assert new in [change.path for change in other.changes]
+    assert not [change for change in mine.changes if change.path == f"/opt/clawd/releases/{RELEASE.id}"]
 
 
 def test_engine_is_omitted_with_a_remote_model() -> None:

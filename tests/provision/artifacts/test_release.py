@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from provision.artifacts import archive
 from provision.artifacts.engine import variants
 from provision.artifacts.engine.wheel import EngineWheel
 from provision.artifacts.release import needed_at_run_time, release_for
@@ -29,9 +32,9 @@ def test_release_contains_runtime_dependencies_and_its_description(
     source: RuntimeSource, engine: EngineWheel, cache: Cache, about: Callable[[Path], dict[str, object]]
 ) -> None:
     release = release_for(BOOKWORM, engine, cache, source=source)
-    with tarfile.open(release.archive.archive) as archive:
-        members = {m.name.removeprefix("site-packages/"): m for m in archive if not m.isdir()}
-        run = archive.extractfile("site-packages/clawd_runtime/engine/main.py")
+    with tarfile.open(release.archive.archive) as opened:
+        members = {m.name.removeprefix("site-packages/"): m for m in opened if not m.isdir()}
+        run = opened.extractfile("site-packages/clawd_runtime/engine/main.py")
         assert run is not None
         assert run.read() == b"print('engine')\n"
     assert {name for name in members if "dist-info" not in name} == {
@@ -60,7 +63,39 @@ def test_same_inputs_give_the_same_release_anywhere(
         path.chmod(0o600)
     second = release_for(BOOKWORM, engine, Cache(tmp_path / "two"), source=moved)
     assert first.archive.archive != second.archive.archive
-    assert first.archive.sha256 == second.archive.sha256
+    assert first.archive == replace(second.archive, archive=first.archive.archive)
+
+
+def test_laptops_with_other_compressors_name_the_release_the_same(
+    source: RuntimeSource, engine: EngineWheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = release_for(BOOKWORM, engine, Cache(tmp_path / "one"), source=source).archive
+    monkeypatch.setattr(archive, "_LEVEL", 1)
+    second = release_for(BOOKWORM, engine, Cache(tmp_path / "two"), source=source).archive
+    assert first.sha256 != second.sha256
+    assert (first.id, first.manifest_digest) == (second.id, second.manifest_digest)
+    assert first.engine_digest == second.engine_digest
+
+
+def test_another_content_or_mode_of_a_file_is_another_release(
+    source: RuntimeSource, make_wheel: Callable[..., Path], engine: EngineWheel, tmp_path: Path
+) -> None:
+    def made(content: bytes, mode: int, name: str = "x.py") -> str:
+        path = tmp_path / "again" / engine.path.name
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(engine.path, path)
+        with zipfile.ZipFile(path, "a") as wheel:
+            info = zipfile.ZipInfo(f"llama_cpp/{name}")
+            info.external_attr = mode << 16
+            wheel.writestr(info, content)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        changed = replace(engine, path=path, sha256=digest)
+        return release_for(BOOKWORM, changed, Cache(tmp_path / "cache"), source=source).archive.id
+
+    first = made(b"1", 0o644)
+    assert made(b"1", 0o600) == first
+    others = {made(b"2", 0o644), made(b"1", 0o755), made(b"1", 0o644, "y.py")}
+    assert len(others | {first}) == 4
 
 
 def test_hosts_with_an_engine_for_all_processors_share_the_release(
@@ -100,7 +135,7 @@ def test_engine_digest_changes_only_with_files_of_the_engine(
     first = release_for(BOOKWORM, engine, cache, source=source).archive
     (source.folder / "clawd_runtime/bot/service/main.py").write_text("print('better')\n")
     bot = release_for(BOOKWORM, engine, cache, source=source).archive
-    assert bot.sha256 != first.sha256
+    assert bot.id != first.id
     assert bot.engine_digest == first.engine_digest
     (source.folder / "clawd_runtime/engine/main.py").write_text("print('faster')\n")
     assert release_for(BOOKWORM, engine, cache, source=source).archive.engine_digest != first.engine_digest

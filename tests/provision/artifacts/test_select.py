@@ -57,7 +57,7 @@ def kinds(
         asked.update(known)
         return dict.fromkeys(wanted)
 
-    archive = ReleaseArchive(Path("release.tar.gz"), "ab" * 32, 1)
+    archive = ReleaseArchive(Path("release.tar.gz"), "ab" * 32, 1, "cd" * 32)
     monkeypatch.setattr(select, "engine_wheels", engine_wheels)
     monkeypatch.setattr(select, "release_for", lambda *_, **__: SimpleNamespace(archive=archive))
     whole: Inventory = inventory(models={"default": REMOTE})

@@ -8,10 +8,9 @@ import pytest
 
 from inventory.errors import ArtifactError
 from provision.artifacts import wheel_file
-from provision.artifacts.archive import Stored
 
 
-def test_members_have_path_mode_and_content(tmp_path: Path) -> None:
+def test_members_have_path_mode_and_content(tmp_path: Path, make_wheel: Callable[..., Path]) -> None:
     wheel = tmp_path / "x-1-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("x/__init__.py", b"text " * 100, zipfile.ZIP_DEFLATED)
@@ -21,15 +20,19 @@ def test_members_have_path_mode_and_content(tmp_path: Path) -> None:
         archive.writestr(script, b"#!")
         archive.writestr("x-1.data/purelib/x/more.py", b"more", zipfile.ZIP_DEFLATED)
         archive.mkdir("x/empty")
-    found = list(wheel_file.members(wheel))
-    assert [(m.scheme, m.path, m.executable, m.content.unpacked()) for m in found] == [
-        ("lib", "x/__init__.py", False, b"text " * 100),
-        ("lib", "x/raw.bin", False, b"raw"),
-        ("scripts", "run", True, b"#!"),
-        ("lib", "x/more.py", False, b"more"),
-    ]
-    assert isinstance(found[1].content, Stored)
-    assert found[2].entry("bin").mode == 0o755
+    with wheel_file.members([wheel, make_wheel("y")]) as found:
+        assert [(m.scheme, m.path, m.executable, m.size, m.read()) for m in found[:4]] == [
+            ("lib", "x/__init__.py", False, 500, b"text " * 100),
+            ("lib", "x/raw.bin", False, 3, b"raw"),
+            ("scripts", "run", True, 2, b"#!"),
+            ("lib", "x/more.py", False, 4, b"more"),
+        ]
+        entries = [member.entry("lib") for member in found]
+        assert [(entry.path, entry.mode) for entry in entries[:3]] == [
+            ("lib/x/__init__.py", 0o644), ("lib/x/raw.bin", 0o644), ("lib/run", 0o755)
+        ]  # fmt: skip
+        assert entries[4].path == "lib/y/__init__.py"
+        assert entries[4].read() == b"VALUE = 1\n" * 50
 
 
 @pytest.mark.parametrize("name", ["../evil.py", "x/../../evil.py", "/etc/evil", "x\\..\\evil.py"])
@@ -37,8 +40,8 @@ def test_wheel_with_a_path_outside_is_refused(tmp_path: Path, name: str) -> None
     wheel = tmp_path / "x-1-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(name, b"x")
-    with pytest.raises(ArtifactError, match="forbidden name"):
-        list(wheel_file.members(wheel))
+    with pytest.raises(ArtifactError, match="forbidden name"), wheel_file.members([wheel]):
+        pass
 
 
 def test_truncated_wheel_is_refused(make_wheel: Callable[..., Path]) -> None:
@@ -46,5 +49,23 @@ def test_truncated_wheel_is_refused(make_wheel: Callable[..., Path]) -> None:
     data = wheel.read_bytes()
     for end in range(0, len(data), 7):
         wheel.write_bytes(data[:end])
-        with pytest.raises(ArtifactError):
-            list(wheel_file.members(wheel))
+        with pytest.raises(ArtifactError, match="is a damaged wheel"), wheel_file.members([wheel]):
+            pass
+
+
+def test_a_wheel_with_changed_bytes_is_refused_or_read_as_it_was(make_wheel: Callable[..., Path]) -> None:
+    wheel = make_wheel("x")
+    good = wheel.read_bytes()
+    with wheel_file.members([wheel]) as found:
+        contents = {(member.path, member.read()) for member in found}
+    refused = 0
+    for place in range(len(good)):
+        wheel.write_bytes(good[:place] + bytes([good[place] ^ 0xFF]) + good[place + 1 :])
+        try:
+            with wheel_file.members([wheel]) as found:
+                read = {(member.path, member.read()) for member in found}
+        except ArtifactError:
+            refused += 1
+        else:  # a time, a comment, or the name of a file, which the checksum does not cover
+            assert {content for _, content in read} <= {content for _, content in contents}
+    assert refused > len(good) / 4

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 
-: "${part?}" "${sums?}" "${marker?}" "${dest?}" "${digest?}"
+: "${part?}" "${sums?}" "${marker?}" "${dest?}" "${digest?}" "${content?}"
 file=$part
 . deploys/ops/paths/scripts/arrived.sh
 set -eu
@@ -14,7 +14,7 @@ tar -xzf "$part" -C "$fresh" --no-same-owner
 (cd / && python3 -m compileall -q "$fresh" >/dev/null 2>&1) || true
 (cd "$fresh" && find . -type f -exec sha256sum {} +) > "$dest.sums"
 mv "$dest.sums" "$fresh/$sums"
-printf '%s\n' "$digest" > "$fresh/$marker"
+printf '%s\n' "$content" > "$fresh/$marker"
 # Or a power cut might leave the marker beside files that are still empty.
 sync -f "$fresh"
 rm -rf "$dest"

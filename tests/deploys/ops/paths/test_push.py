@@ -257,7 +257,7 @@ def test_archive_is_unpacked_and_compiled_once(tmp_path: Path) -> None:
     source, dest = tmp_path / "release.tar.gz", tmp_path / "releases" / "1"
     dest.parent.mkdir()
     digest = archive(source, {"site-packages/a.py": "x = 1\n", "site-packages/bad.py": "def\n"})
-    unpack = lambda: push.unpack(source, str(dest), sha256=digest)  # noqa: E731
+    unpack = lambda: push.unpack(source, str(dest), sha256=digest, content="c1")  # noqa: E731
     run = Machine(ssh=Line()).run(unpack)
     assert run.succeeded, run.output
     assert (dest / "site-packages" / "a.py").read_text() == "x = 1\n"
@@ -266,16 +266,42 @@ def test_archive_is_unpacked_and_compiled_once(tmp_path: Path) -> None:
     assert not Machine(ssh=Line()).run(unpack).predicted
 
 
+def test_folder_stays_when_another_archive_has_the_same_content(tmp_path: Path) -> None:
+    dest, line = tmp_path / "1", Line()
+    for name, content, brought in (("one", "c1", True), ("two", "c1", False), ("three", "c2", True)):
+        digest = archive(tmp_path / name, {"a": name})
+        run = Machine(ssh=line).run(
+            lambda: push.unpack(tmp_path / name, str(dest), sha256=digest, content=content)  # noqa: B023
+        )
+        assert run.succeeded, run.output
+        assert run.predicted is brought
+    assert (dest / "a").read_text() == "three"
+    assert (dest / push.MARKER).read_text() == "c2\n"
+    assert line.sent == sum((tmp_path / name).stat().st_size for name in ("one", "three"))
+
+
+def test_archive_that_was_cut_off_continues_and_is_verified_before_it_is_unpacked(tmp_path: Path) -> None:
+    source, dest = tmp_path / "release.tar.gz", tmp_path / "1"
+    digest = archive(source, {"a": os.urandom(3 * PIECE).hex()})
+    unpack = lambda: push.unpack(source, str(dest), sha256=digest, content="c1")  # noqa: E731
+    assert not Machine(ssh=Line(breaks_after=2 * PIECE)).run(unpack).succeeded
+    assert not dest.exists()
+    line = Line()
+    assert Machine(ssh=line).run(unpack).succeeded
+    assert line.sent == source.stat().st_size - 2 * PIECE
+    assert (dest / "a").is_file()
+
+
 def test_folder_goes_live_only_after_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, dest, programs = tmp_path / "release.tar.gz", tmp_path / "1", tmp_path / "bin"
     before = archive(source, {"a": "1"})
-    Machine(ssh=Line()).run(lambda: push.unpack(source, str(dest), sha256=before))
+    Machine(ssh=Line()).run(lambda: push.unpack(source, str(dest), sha256=before, content="c1"))
     programs.mkdir()
     (programs / "sync").write_text(f'#!/bin/sh\nls -A "$2" > {tmp_path}/synced\necho no disk >&2\nexit 1\n')
     (programs / "sync").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     after = archive(source, {"a": "2", "b": "2"})
-    run = Machine(ssh=Line()).run(lambda: push.unpack(source, str(dest), sha256=after))
+    run = Machine(ssh=Line()).run(lambda: push.unpack(source, str(dest), sha256=after, content="c2"))
     assert not run.succeeded
     assert "no disk" in run.output
     assert (tmp_path / "synced").read_text().split() == [".files.sha256", ".sha256", "a", "b"]
@@ -285,11 +311,11 @@ def test_folder_goes_live_only_after_sync(tmp_path: Path, monkeypatch: pytest.Mo
 def test_damaged_archive_does_not_change_the_folder(tmp_path: Path) -> None:
     source, dest = tmp_path / "release.tar.gz", tmp_path / "1"
     good = archive(source, {"a": "1"})
-    Machine(ssh=Line()).run(lambda: push.unpack(source, str(dest), sha256=good))
+    Machine(ssh=Line()).run(lambda: push.unpack(source, str(dest), sha256=good, content="c1"))
     source.write_bytes(b"no archive at all")
     damaged = hashlib.sha256(b"no archive at all").hexdigest()
-    wrong = Machine(ssh=Line()).run(lambda: push.unpack(source, str(dest), sha256=good[::-1]))
-    no_archive = Machine(ssh=Line()).run(lambda: push.unpack(source, str(dest), sha256=damaged))
+    wrong = Machine(ssh=Line()).run(lambda: push.unpack(source, str(dest), sha256=good[::-1], content="c2"))
+    no_archive = Machine(ssh=Line()).run(lambda: push.unpack(source, str(dest), sha256=damaged, content="c2"))
     assert not wrong.succeeded
     assert not no_archive.succeeded
     assert (dest / "a").read_text() == "1"
