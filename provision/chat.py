@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import jwt
 import requests
+from httpx_sse import EventSource, ServerSentEvent
 
 from deploys.tls.authority import trusted_certificate
 from deploys.topology.addresses import host_and_port
@@ -107,7 +108,7 @@ def ask(
                     f"{(_text_of(answer.text, 'message') or answer.text).strip()[:200]}",
                     advice=_text_of(answer.text, "hint") or "run `clawd-provision verify` to find the cause",
                 )
-            yield from _pieces(console, answer.iter_lines(), waiting)
+            yield from _pieces(console, EventSource(answer).iter_sse(), waiting)
     except httpx.HTTPError as error:
         if (proxy := _proxy_of(console.url)) and _is_of_the_proxy(error):
             raise ConnectError(
@@ -180,33 +181,30 @@ def _plain(error: Exception) -> str:
 
 
 def _pieces(
-    console: ConsoleEndpoint, lines: Iterator[str], waiting: Callable[[str], None] = lambda notice: None
+    console: ConsoleEndpoint,
+    events: Iterator[ServerSentEvent],
+    waiting: Callable[[str], None] = lambda notice: None,
 ) -> Iterator[str]:
     """Yield the text of the `delta` events, and after `done` the rest that they did not contain.
 
     Raises `ClawdError` on `error`, `ConnectError` when the stream ends before that.
     """
     shown = ""
-    event = ""
-    for line in lines:
-        if line.startswith("event:"):
-            event = line.removeprefix("event:").strip()
-        elif line.startswith("data:"):
-            data = line.removeprefix("data:")
-            text = _text_of(data, "message" if event == "error" else "text")
-            if text is None:
-                break
-            if event == "error":
-                hint = _text_of(data, "hint") or "send the message again"
-                raise ClawdError(f"{console.host}: {text}", advice=hint)
-            if event == "done":
-                yield from _remainder(shown, text)
-                return
-            if event == "waiting":
-                waiting(text)
-            if event == "delta":
-                shown += text
-                yield text
+    for event in events:
+        text = _text_of(event.data, "message" if event.event == "error" else "text")
+        if text is None:
+            break
+        if event.event == "error":
+            hint = _text_of(event.data, "hint") or "send the message again"
+            raise ClawdError(f"{console.host}: {text}", advice=hint)
+        if event.event == "done":
+            yield from _remainder(shown, text)
+            return
+        if event.event == "waiting":
+            waiting(text)
+        if event.event == "delta":
+            shown += text
+            yield text
     raise ConnectError(
         f"{console.host}: the answer is incomplete: the connection ended",
         advice="send the message again; the bot keeps the conversation",

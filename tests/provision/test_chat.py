@@ -76,8 +76,11 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Response | httpx.HTTP
     return prepared
 
 
+EVENT_STREAM = {"Content-Type": "text/event-stream; charset=utf-8"}
+
+
 def events(*lines: str) -> httpx.Response:
-    return httpx.Response(200, content="\n".join(lines).encode())
+    return httpx.Response(200, content="\n".join(lines).encode(), headers=EVENT_STREAM)
 
 
 def asked() -> Iterator[str]:
@@ -100,14 +103,16 @@ def test_replaced_answer_is_shown_whole(
     answers: list[httpx.Response | httpx.HTTPError],
 ) -> None:
     answers.append(
-        events("event: delta", 'data: {"text": "Lon"}', "event: done", 'data: {"text": "Paris."}', "")
+        events("event: delta", 'data: {"text": "Lon"}', "", "event: done", 'data: {"text": "Paris."}', "", "")
     )
     assert list(asked()) == ["Lon", "\nParis."]
 
 
 def test_error_event_of_the_bot_is_reported(answers: list[httpx.Response | httpx.HTTPError]) -> None:
     answers.append(
-        events("event: delta", 'data: {"text": "Par"}', "event: error", 'data: {"message": "full"}')
+        events(
+            "event: delta", 'data: {"text": "Par"}', "", "event: error", 'data: {"message": "full"}', "", ""
+        )
     )
     pieces = asked()
     assert next(pieces) == "Par"
@@ -115,11 +120,33 @@ def test_error_event_of_the_bot_is_reported(answers: list[httpx.Response | httpx
         next(pieces)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_answer_with_unicode_line_separators_stays_whole(
+    answers: list[httpx.Response | httpx.HTTPError], end: str
+) -> None:
+    """httpx breaks lines at U+2028, too; the bot sends such characters as they are."""
+    text = "a\u2028b\u2029c\x85d\x0ce"
+    data = json.dumps({"text": text}, ensure_ascii=False)
+    assert "\u2028" in data
+    body = end.join(["event: delta", f"data: {data}", "", "event: done", f"data: {data}", "", ""])
+    pieces = (bytes([byte]) for byte in body.encode())
+    answers.append(httpx.Response(200, content=pieces, headers=EVENT_STREAM))
+    assert list(asked()) == [text]
+
+
+def test_page_in_place_of_an_answer_is_reported_with_its_type(
+    answers: list[httpx.Response | httpx.HTTPError],
+) -> None:
+    answers.append(httpx.Response(200, html="<html>event: done\ndata: {}\n\n"))
+    with pytest.raises(ConnectError, match=r"the bot does not answer at https://.*'text/html'"):
+        list(asked())
+
+
 @pytest.mark.parametrize("broken", [(), ("event: delta", 'data: {"te'), ("event: done", "data: ")])
 def test_interrupted_stream_is_reported(
     broken: tuple[str, ...], answers: list[httpx.Response | httpx.HTTPError]
 ) -> None:
-    answers.append(events("event: delta", 'data: {"text": "Par"}', "", *broken))
+    answers.append(events("event: delta", 'data: {"text": "Par"}', "", "", *broken))
     pieces = asked()
     assert next(pieces) == "Par"
     with pytest.raises(ConnectError, match="front: the answer is incomplete: the connection ended") as caught:
@@ -141,7 +168,7 @@ def test_hint_of_the_bot_is_separate_from_its_message(
     answers: list[httpx.Response | httpx.HTTPError],
 ) -> None:
     problem = {"message": "no answer yet: the bot is restarting", "hint": "wait a minute"}
-    answers.append(events("event: error", f"data: {json.dumps(problem)}"))
+    answers.append(events("event: error", f"data: {json.dumps(problem)}", "", ""))
     answers.append(httpx.Response(503, json=problem))
     for _ in range(2):
         with pytest.raises(ClawdError, match="no answer yet: the bot is restarting") as caught:
@@ -151,7 +178,7 @@ def test_hint_of_the_bot_is_separate_from_its_message(
 
 
 def test_error_without_a_hint_gets_one(answers: list[httpx.Response | httpx.HTTPError]) -> None:
-    answers.append(events("event: error", 'data: {"message": "full"}'))
+    answers.append(events("event: error", 'data: {"message": "full"}', "", ""))
     with pytest.raises(ClawdError, match="front: full") as caught:
         list(asked())
     assert caught.value.advice
