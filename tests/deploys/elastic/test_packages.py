@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import contextlib
 import subprocess
 from pathlib import Path
@@ -41,10 +42,51 @@ def test_fingerprints_equal_those_of_gpg(key: tuple[bytes, bytes, str]) -> None:
     assert fingerprints(armored.replace(b"\n", b"\r\n")) == (fingerprint,)
 
 
+def test_every_key_of_a_file_is_found_as_gpg_finds_it(key: tuple[bytes, bytes, str], tmp_path: Path) -> None:
+    """Else a second key, which apt accepts as well, would pass under the declared fingerprint."""
+    armored, bare, told = key
+    other = other_key(bare)
+    block = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n%s\n-----END PGP PUBLIC KEY BLOCK-----\n"
+    added = block % base64.encodebytes(other)
+    for content in (bare + other, armored + added, armored + b"text\n" + added, b"text\n" + armored + added):
+        (tmp_path / "keys").write_bytes(content)
+        command = ["gpg", "--batch", "--homedir", str(tmp_path), "--with-colons", "--show-keys", "keys"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+        lines = (line.split(":") for line in done.stdout.splitlines())
+        of_gpg = tuple(fields[9] for fields in lines if fields[0] == "fpr")
+        assert (len(of_gpg), of_gpg[0]) == (2, told)
+        assert fingerprints(content) == of_gpg
+
+
+def other_key(bare: bytes) -> bytes:
+    """Return the first packet of a key, with another time of creation: a key without a name."""
+    assert bare[0] == 0x99
+    packet = bare[: 3 + int.from_bytes(bare[1:3], "big")]
+    return packet[:4] + bytes([packet[4] ^ 1]) + packet[5:]
+
+
+@pytest.mark.parametrize("version", [2, 3, 5, 9])
+def test_key_of_an_unknown_version_next_to_the_declared_one_is_refused(
+    key: tuple[bytes, bytes, str], version: int
+) -> None:
+    _, bare, _ = key
+    other = other_key(bare)
+    with pytest.raises(ValueError, match=r"^[^\n]*[Uu]nsupported[^\n]*$"):
+        fingerprints(bare + other[:3] + bytes([version]) + other[4:])
+
+
 @pytest.mark.parametrize("damaged", [b"<html>not found</html>", b"", b"\x99\x01"])
 def test_malformed_key_has_no_fingerprint(damaged: bytes) -> None:
     with contextlib.suppress(ValueError):
         assert fingerprints(damaged) == ()
+
+
+def test_key_that_is_cut_off_is_refused_in_one_line(key: tuple[bytes, bytes, str]) -> None:
+    _, bare, _ = key
+    whole_packet = 3 + int.from_bytes(bare[1:3], "big")
+    for end in range(1, whole_packet, 37):
+        with pytest.raises(ValueError, match=r"^[^\n]+$"):
+            fingerprints(bare[:end])
 
 
 def test_key_with_another_fingerprint_is_refused(key: tuple[bytes, bytes, str], tmp_path: Path) -> None:
