@@ -20,10 +20,10 @@ from inventory.errors import ClawdError, with_hint
 
 if TYPE_CHECKING:
     from inventory.load import LoadedInventory
-    from provision.pipeline import Outcome, Run
     from provision.plan import Plan
     from provision.reporting.display import TerminalProgress
     from provision.reporting.terminal import View
+    from provision.run import Outcome, Run
 
 Command = Callable[..., Any]
 INTERRUPTED = 130
@@ -502,10 +502,10 @@ def running(
 
     concurrency.enable()
     from provision.local.run_log import RunLog
-    from provision.pipeline import Run
     from provision.reporting.display import TerminalProgress
     from provision.reporting.known_warnings import KnownWarnings
     from provision.reporting.terminal import stderr_console
+    from provision.run import Run
     from provision.selection import Selection
 
     with in_json(as_json), RunLog(command) as log:

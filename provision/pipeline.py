@@ -13,75 +13,33 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from enum import IntEnum
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
 from gevent.event import Event
 
 from deploys.artifacts import Supplies
-from deploys.ops.debian import apt
 from inventory.errors import ClawdError, ConnectError, HostError, with_hint
-from inventory.load import LoadedInventory, digest
+from inventory.load import digest
 from provision import component_state, run_journal
 from provision.artifacts.select import gather
-from provision.connection.apt_proxy import apt_options, share
+from provision.connecting import connected, settled
 from provision.connection.error_hints import NO_PACKAGE
 from provision.connection.lock import Locks
-from provision.connection.package_gate import SOURCES, PackageGate, mirrors_of, repositories_of
 from provision.connection.session import Assignment, Session, links_to
 from provision.local.ask import SecretPrompt, Terminal
 from provision.local.concurrency import outcomes
-from provision.local.run_log import RunLog
 from provision.plan import HostPlan, HostResult, Plan, Result, Status
 from provision.preflight import capacity, doctor, ownership
 from provision.progress import RunProgress
 from provision.rollout import former_addresses, order
-from provision.rollout.draining import Drain, fronts_beside
+from provision.rollout.draining import Drain
 from provision.rollout.rollback import Rollback
-from provision.selection import Selection, assign, check_components, selected_hosts
+from provision.run import Exit, Outcome, Run
+from provision.selection import assign, check_components, selected_hosts
 from provision.verification import results
 from provision.verification import run as checks
-
-
-class Exit(IntEnum):
-    """Exit codes of the program."""
-
-    DONE = 0
-    ERROR = 1
-    PENDING = 2
-    DRIFT = 3
-    ROLLED_BACK = 4
-    LOCKED = 5
-    INTERRUPTED = 130
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The outcome of a command: its exit code, and the values to show."""
-
-    exit: Exit
-    plan: Plan | None = None
-    result: Result | None = None
-    verification: checks.Verification | None = None
-    unreachable: Mapping[str, ConnectError] | None = None
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """The input of a command: the inventory, the selected part of it, and where to report progress."""
-
-    loaded: LoadedInventory
-    selection: Selection
-    progress: RunProgress
-    log: RunLog
-    skip_unreachable: bool = False
-    purge: bool = False
-    """Whether the data of removed components is deleted."""
-    adopt: bool = False
-    """Whether hosts of another project or with another authority are taken over."""
 
 
 def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Outcome:
@@ -280,69 +238,6 @@ def history(
 
 
 # The steps
-
-
-@contextmanager
-def connected(
-    run: Run, ask: SecretPrompt | None = None, *, fronts: bool = False
-) -> Iterator[tuple[Session, Mapping[str, ConnectError]]]:
-    """Connect to the selected hosts; with `fronts`, also to the nginx hosts in front of their bots.
-
-    Raises `ClawdError` that names all hosts that cannot be reached (unless the run skips those), all hosts
-    where commands do not run as root, and all findings on the others.
-    """
-    hosts = selected_hosts(run.loaded.inventory, run.selection)
-    additional = fronts_beside(run.loaded.inventory, hosts) if fronts else ()
-    ask = ask or Terminal(run.progress.asking)
-    with Session(run.loaded, hosts, run.log, additional=additional, ask=ask) as session:
-        run.progress.step("connect")
-        unreachable = session.connect()
-        skipping = run.skip_unreachable and session.hosts
-        errors: dict[str, ClawdError] = {} if skipping else dict(unreachable)
-        errors |= _without_root(session)
-        if errors:
-            error = _together(run, session, errors)
-            error.unreachable = {host: str(why) for host, why in unreachable.items()}
-            raise error
-        _warn_of_slow_logins(run, session)
-        for host in session.hosts:
-            if not run.loaded.inventory.hosts[host].internet:
-                lend = partial(_lend_internet, session, host)
-                lend()
-                session.when_connected_again(host, lend)
-        yield session, unreachable
-
-
-def _lend_internet(session: Session, host: str) -> None:
-    """Give a host access to its package sources through the laptop while this connection lasts."""
-    inventory = session.inventory
-    gate = PackageGate(
-        lambda: session.run(host, SOURCES).stdout.splitlines(),
-        repositories_of(inventory),
-        mirrors_of(inventory),
-    )
-    port = share(host, session.transport(host), gate)
-    session.set_data(host, "apt_options", apt_options(port))
-
-
-def settled(run: Run, session: Session) -> None:
-    """Wait on every host until cloud-init and other programs that use apt have ended.
-
-    Raises `HostError` for hosts where they do not end within `apt.DEADLINE_S` seconds.
-    """
-
-    def wait(host: str) -> apt.Busy | None:
-        return apt.wait(
-            lambda: apt.Busy.read(session.run(host, apt.probe(), timeout=60).stdout),
-            lambda what: run.progress.detail(f"{host}: {what}"),
-        )
-
-    busy = {host: found for host, found in session.everywhere(wait).items() if found}
-    if busy:
-        raise HostError(
-            "\n".join(f"{host}: still waiting for {found}" for host, found in busy.items()),
-            advice=next(iter(busy.values())).advice,
-        )
 
 
 def with_removals(
@@ -583,39 +478,3 @@ def _only(
     assignments: Mapping[str, Sequence[Assignment]], hosts: Sequence[str]
 ) -> dict[str, Sequence[Assignment]]:
     return {host: assignments[host] for host in hosts}
-
-
-def _without_root(session: Session) -> dict[str, ClawdError]:
-    asked = outcomes(session.reached, session.require_root)
-    return {host: error for host, error in asked.items() if isinstance(error, ClawdError)}
-
-
-def _warn_of_slow_logins(run: Run, session: Session) -> None:
-    for host in session.reached:
-        link = session.links[host]
-        if link.slow_start:
-            run.progress.warn(
-                f"{host}: the login shell of {link.user} takes {link.slow_start:.0f} s to start, which "
-                "delays every command of this run; check its startup files (~/.bashrc, ~/.profile)"
-            )
-
-
-def _together(run: Run, session: Session, errors: Mapping[str, ClawdError]) -> ClawdError:
-    """Return one error for these errors and for all findings on the other hosts."""
-    found = list(errors.values())
-    try:
-        doctor.examine(
-            run.loaded.inventory,
-            session,
-            run.progress,
-            [host for host in session.hosts if host not in errors],
-            run.loaded.place,
-        )
-    except ClawdError as findings:
-        found.append(findings)
-    if len(found) == 1:
-        return found[0]
-    advice = "nothing was changed on any host"
-    if any(isinstance(error, ConnectError) for error in found):
-        advice += "; `--skip-unreachable` continues with the hosts that can be reached"
-    return HostError("\n".join(str(error) for error in found), advice=advice)

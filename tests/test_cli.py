@@ -21,6 +21,7 @@ from inventory.errors import ConnectError, LockHeldError
 from provision import pipeline
 from provision.local import concurrency
 from provision.plan import HostPlan, Plan, PlannedOperation
+from provision.run import Exit, Outcome, Run
 from provision.sandbox.hosts.host import HostRecord, write_record
 from tests.timing import least_seconds
 
@@ -196,9 +197,9 @@ def test_up_without_terminal_prints_the_plan_and_changes_nothing(
 ) -> None:
     applied: list[bool] = []
 
-    def up(run: pipeline.Run, confirm: Callable[[Plan], bool], *, verify: bool) -> pipeline.Outcome:
+    def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool) -> Outcome:
         applied.append(confirm(CHANGE))
-        return pipeline.Outcome(pipeline.Exit.DONE, CHANGE)
+        return Outcome(Exit.DONE, CHANGE)
 
     monkeypatch.setattr(pipeline, "up", up)
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
@@ -215,7 +216,7 @@ def test_up_without_terminal_prints_the_plan_and_changes_nothing(
 def test_held_lock_is_reported_in_json(
     in_process: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def held(*_: object, **__: object) -> pipeline.Outcome:
+    def held(*_: object, **__: object) -> Outcome:
         raise LockHeldError("one: ann@desk is applying", advice="wait for her run")
 
     monkeypatch.setattr(pipeline, "up", held)
@@ -230,7 +231,7 @@ def test_held_lock_is_reported_in_json(
 def test_interruption_is_reported_in_json(
     in_process: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*_: object) -> pipeline.Outcome:
+    def interrupted(*_: object) -> Outcome:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "plan", interrupted)
@@ -244,7 +245,7 @@ def test_internal_error_is_reported_with_the_path_of_its_log(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def wrong(*_: object) -> pipeline.Outcome:
+    def wrong(*_: object) -> Outcome:
         raise KeyError("unexpected key")
 
     monkeypatch.setattr(pipeline, "plan", wrong)

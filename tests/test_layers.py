@@ -57,8 +57,10 @@ PROVISION: Rooms = {
     "provision.verification": 5,
     "provision.component_state": 6,
     "provision.rollout": 6,
-    "provision.pipeline": 7,
-    "provision.reporting": 8,
+    "provision.run": 6,
+    "provision.connecting": 7,
+    "provision.pipeline": 8,
+    "provision.reporting": 9,
 }
 
 

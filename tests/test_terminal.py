@@ -15,6 +15,7 @@ import pytest
 
 import cli
 from provision import pipeline
+from provision.run import Exit, Outcome, Run
 from provision.sandbox.layout import MAX_HOSTS
 from tests.test_cli import ROOT, in_process, inventory
 
@@ -338,7 +339,7 @@ def test_json_has_every_field_when_a_command_is_interrupted(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def interrupted(run: pipeline.Run, *_: object, **__: object) -> None:
+    def interrupted(run: Run, *_: object, **__: object) -> None:
         run.progress.warn("the disk of one is nearly full")
         raise KeyboardInterrupt
 
@@ -357,7 +358,7 @@ def test_json_has_every_field_when_a_command_succeeds(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def succeeds(*_: object, **__: object) -> object:
-        return ({"one": ()}, {}) if command == "history" else pipeline.Outcome(pipeline.Exit.DONE)
+        return ({"one": ()}, {}) if command == "history" else Outcome(Exit.DONE)
 
     monkeypatch.setattr(pipeline, command, succeeds)
     code = in_process(command, "-i", "prod", "--json")

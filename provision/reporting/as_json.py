@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from inventory.errors import ClawdError, ConnectError, InventoryError
 
 if TYPE_CHECKING:
-    from provision.pipeline import Outcome
+    from provision.run import Outcome
     from provision.run_journal import JournalEntry
 
 

@@ -23,7 +23,7 @@ from provision.run_journal import JournalEntry
 from provision.verification.run import Verification
 
 if TYPE_CHECKING:
-    from provision.pipeline import Outcome
+    from provision.run import Outcome
 
 STEPS = {
     "connect": "connecting",

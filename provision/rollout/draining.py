@@ -25,7 +25,6 @@ def fronts_beside(inventory: Inventory, hosts: Collection[str]) -> tuple[str, ..
     return tuple(front for front in dict.fromkeys(found) if front not in hosts)
 
 
-_FIND = program("provision/rollout/scripts/find.sh")
 _DRAIN = program("provision/rollout/scripts/drain.sh")
 _RESTORE = program("provision/rollout/scripts/restore.sh")
 

@@ -19,12 +19,12 @@ from deploys.artifacts import Supplies
 from inventory.errors import HostError
 from inventory.load import LoadedInventory
 from provision.artifacts.engine.builders import SshBuilder
+from provision.connecting import _lend_internet
 from provision.connection.lock import Locks
 from provision.connection.package_gate import SOURCES
 from provision.connection.session import Session
 from provision.local.ask import NoTerminal, SecretPrompt
 from provision.local.run_log import RunLog
-from provision.pipeline import _lend_internet
 from provision.plan import Plan, PlannedOperation, Status
 from provision.progress import Silent
 from provision.selection import Selection, assign

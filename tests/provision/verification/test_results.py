@@ -21,9 +21,9 @@ from inventory.load import LoadedInventory
 from inventory.model import Inventory
 from provision import pipeline
 from provision.connection.session import Assignment
-from provision.pipeline import Exit
 from provision.plan import HostPlan, HostResult, Plan, PlannedOperation, Result, Status
 from provision.progress import Silent
+from provision.run import Exit, Run
 from provision.selection import Selection
 from provision.verification import results
 from provision.verification import run as checks
@@ -184,7 +184,7 @@ def run(here: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         }
     )
     loaded = LoadedInventory(inventory, Path("/inventory.yml"))
-    return pipeline.Run(loaded, Selection(), Silent(), SimpleNamespace())  # type: ignore[arg-type]
+    return Run(loaded, Selection(), Silent(), SimpleNamespace())  # type: ignore[arg-type]
 
 
 def verifying(monkeypatch: pytest.MonkeyPatch, outcome: str) -> list[tuple[str, ...]]:
