@@ -74,8 +74,9 @@ $(VENV)/.installed: requirements.lock pyproject.toml | packages
 	@echo "$(call step,1)creating the environment, about 1 minute"
 	@$(PYTHON) -m venv $(VENV)
 	@awk '/^llama-cpp-python==/ {skip = 1; next} /^[a-z]/ {skip = 0} !skip' requirements.lock > $(VENV)/wheels.lock
-	@$(BIN)/pip install --progress-bar off --disable-pip-version-check --require-hashes --no-deps -r $(VENV)/wheels.lock \
-	    | awk -v total="$$(grep -c '^[a-z]' $(VENV)/wheels.lock)" -v terminal="$$(test -t 1 && echo 1)" "$$PIP_PROGRESS"
+	@{ $(BIN)/pip install --progress-bar off --disable-pip-version-check --require-hashes --no-deps \
+	    -r $(VENV)/wheels.lock 2> $(BUILD)/pip.txt || { cat $(BUILD)/pip.txt >&2; exit 1; }; } \
+	    | awk -v total="$$(grep -c '^[a-z]' $(VENV)/wheels.lock)" -v terminal="$$(test -t 2 && echo 1)" "$$PIP_PROGRESS"
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable . --editable runtime
 	@touch $@
 
