@@ -384,7 +384,7 @@ def test_history_reports_unreachable_hosts(
         yield session, unreachable
 
     monkeypatch.setattr(pipeline, "connected", connected)
-    monkeypatch.setattr(pipeline.run_journal, "read", lambda *_: ())
+    monkeypatch.setattr("provision.pipeline.run_journal.read", lambda *_: ())
     assert in_process("history", "-i", "prod", "--skip-unreachable", "--json") == 1
     printed = json.loads(capsys.readouterr().out)
     assert printed["exit"] == 1

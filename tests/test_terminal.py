@@ -214,7 +214,7 @@ def test_damaged_recipients_file_is_reported(content: bytes, tmp_path: Path) -> 
 def test_pyinfra_alone_reports_the_field_of_host_data_that_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "hosts.py").write_text('hosts = [("@local", {"base": {"time_zone": 5, "pakages": []}})]\n')
     pyinfra = Path(sys.executable).with_name("pyinfra")
-    command = [pyinfra, "-y", "--dry", "hosts.py", "deploys.base.deploy.apply"]
+    command = [str(pyinfra), "-y", "--dry", "hosts.py", "deploys.base.deploy.apply"]
     done = subprocess.run(
         command,
         cwd=tmp_path,

@@ -31,10 +31,11 @@ def searches(module: str) -> Iterator[tuple[str, Search]]:
     """Yield the expressions of a module, each as it is used."""
     for name, value in vars(importlib.import_module(f"clawd_runtime.{module}")).items():
         for expression in within(value):
-            find: Search = (
-                expression.match if name in ANCHORED else lambda text, e=expression: list(e.finditer(text))
-            )
-            yield expression.pattern, find
+            yield expression.pattern, expression.match if name in ANCHORED else finder(expression)
+
+
+def finder(expression: re.Pattern[str]) -> Search:
+    return lambda text: list(expression.finditer(text))
 
 
 def within(value: object) -> Iterator[re.Pattern[str]]:

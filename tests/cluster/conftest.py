@@ -48,7 +48,7 @@ def feishu(cluster: Cluster) -> Iterator[Control]:
 @pytest.fixture(scope="session")
 def model(cluster: Cluster) -> Iterator[str]:
     """Serve the OpenAI chat protocol with the answer `re: <question>`."""
-    from program import model_server
+    from program import model_server  # type: ignore[import-not-found]
 
     with serving(model_server(pause=0.01), host=cluster.here, port=MODEL_PORT) as url:
         yield url

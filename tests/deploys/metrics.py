@@ -97,7 +97,7 @@ def _gpus(folder: Path, written: Path) -> None:
     (folder / "nvidia-smi").chmod(0o755)
     environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
     program = TEMPLATES / "exporters" / "gpu-metrics"
-    words = [sys.executable, "-I", program, written / "clawd_gpu.prom"]
+    words = [sys.executable, "-I", str(program), str(written / "clawd_gpu.prom")]
     subprocess.run(words, env=environment, check=True, timeout=60)
 
 
@@ -107,7 +107,13 @@ def _certificates(folder: Path, written: Path) -> None:
     made = new_certificate(TlsSettings(names=("bot.example.com",)), None, datetime.now(UTC))
     (current / "fullchain.pem").write_bytes(made.certificate_pem)
     program = TEMPLATES / "exporters" / "certificate-metrics"
-    words = [sys.executable, "-I", program, written / "clawd_certificates.prom", f"database={current}"]
+    words = [
+        sys.executable,
+        "-I",
+        str(program),
+        str(written / "clawd_certificates.prom"),
+        f"database={current}",
+    ]
     subprocess.run(words, check=True, timeout=60)
     spec = importlib.util.spec_from_file_location("certificate", TEMPLATES / "tls" / "certificate.py")
     assert spec is not None

@@ -100,7 +100,7 @@ def drop_in(golden: Path, folder: Path) -> None:
 
 def accepted(folder: Path, name: str, of: str) -> None:
     """systemd has nothing to say of the file `of`, but that programs of hosts are not here."""
-    words = ["systemd-analyze", "verify", "--recursive-errors=no", folder / name]
+    words = ["systemd-analyze", "verify", "--recursive-errors=no", str(folder / name)]
     environment = {**os.environ, "SYSTEMD_UNIT_PATH": f"{folder}:"}
     said = subprocess.run(words, capture_output=True, text=True, timeout=60, env=environment)
     lines = [line for line in said.stderr.splitlines() if of in line or name in line]

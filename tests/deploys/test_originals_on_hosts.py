@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.hosts import Box, Host, boxes, in_every_run, on_hosts
@@ -51,7 +53,7 @@ def test_removal_restores_files_and_services_of_the_administrator(host: Host) ->
     host.on(ADMINISTRATOR)
     before = host.on(SEEN)
     assert "table inet theirs" in before
-    settings = {
+    settings: dict[str, Any] = {
         "base": {"time_zone": "Asia/Shanghai", "upgrade": "never"},
         "firewall": FIREWALL,
         "tls": {"names": [host.address], "mode": "self-signed"},

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cli import program
 from deploys.component import Component
 from deploys.registry import COMPONENTS
 from docs.generator import commands, example, settings
@@ -23,7 +24,7 @@ REFERENCE = ROOT / "docs" / "reference"
 
 
 def check(folder: Path) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "docs.generator", "--check", "--folder", folder]
+    words = [sys.executable, "-m", "docs.generator", "--check", "--folder", str(folder)]
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
 
 
@@ -60,7 +61,7 @@ def test_setting_keeps_the_version_since_which_it_exists() -> None:
 
 def test_reference_has_the_help_of_every_command() -> None:
     page = commands.page()
-    found = list(commands.commands(commands.program))
+    found = list(commands.commands(program))
     assert {("up",), ("inventory", "check"), ("sandbox", "down")} <= set(found)
     for words in found:
         assert f"Usage: {' '.join(('clawd-provision', *words))}" in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -45,11 +46,18 @@ def test_chat_is_answered_by_both_hosts(deployed: World) -> None:
         assert "Paris" in done.stdout
 
 
+def sent_after(telegram: Control, count: int) -> list[dict[str, Any]]:
+    return list(telegram.get("sent", chat_id="502")[count:])
+
+
 def test_conversation_is_remembered_until_new(deployed: World, telegram: Control) -> None:
     """Count the turns that the model is shown with the next question, on both hosts together."""
 
     def turns() -> int:
         return sum(int(deployed.on(host, TURNS).stdout) for host in deployed.hosts)
+
+    def remembers(count: int) -> bool:
+        return turns() == count
 
     for text, expected, remembered in (
         ("/new", "", 0),
@@ -61,9 +69,9 @@ def test_conversation_is_remembered_until_new(deployed: World, telegram: Control
     ):
         before = len(telegram.get("sent", chat_id="502"))
         telegram.post("messages", text=text, chat={"id": 502})
-        answers = telegram.eventually(lambda n=before: telegram.get("sent", chat_id="502")[n:], SECONDS)
+        answers = telegram.eventually(partial(sent_after, telegram, before), SECONDS)
         assert expected in answers[-1]["text"]
-        telegram.eventually(lambda n=remembered: turns() == n)
+        telegram.eventually(partial(remembers, remembered))
 
 
 def test_telegram_update_with_wrong_secret_token_is_refused(deployed: World, telegram: Control) -> None:

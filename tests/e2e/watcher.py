@@ -30,7 +30,9 @@ def main() -> None:
             break
         secrets.append(line.strip().encode())
     print("watching", flush=True)
-    seen, rounds, read = set(), 0, {}
+    seen: set[tuple[str, int]] = set()
+    read: dict[str, tuple[int, int]] = {}
+    rounds = 0
     while not os.path.exists("/tmp/clawd-watch-stop"):
         rounds += 1
         for place, content in [*processes(), *files(read)]:

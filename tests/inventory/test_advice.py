@@ -64,7 +64,7 @@ WORDS = sorted(
     | set(KNOWN)
 )
 around = st.sampled_from(["", "", " ", "\n", "\t", "  ", "\u00a0", "\r\n"])
-values = (
+values: st.SearchStrategy[Any] = (
     st.tuples(around, st.sampled_from(WORDS) | st.text(max_size=8), around).map("".join)
     | st.sampled_from(WORDS).flatmap(
         lambda word: st.sampled_from([word.upper(), word + word[-1:], word[:-1]])

@@ -79,7 +79,7 @@ def test_defaults_named_in_the_example_are_the_defaults() -> None:
         == type(example.bot)()
     )
     assert example.base.journal_max == type(example.base)().journal_max
-    assert example.models.default.context_size == 4096  # type: ignore[union-attr]
+    assert example.models.default.context_size == 4096
 
 
 def test_sandbox_inventory_loads_with_declared_values(laptop: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import paramiko
+from paramiko import common
 
 
 @dataclass
@@ -37,12 +38,12 @@ class Server(paramiko.ServerInterface):
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         if key != self.allowed:
-            return paramiko.AUTH_FAILED
+            return common.AUTH_FAILED
         self.logins.append(username)
-        return paramiko.AUTH_SUCCESSFUL
+        return common.AUTH_SUCCESSFUL
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
-        return paramiko.OPEN_SUCCEEDED
+        return common.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: Any, command: bytes) -> bool:
         self.commands.append(command.decode())
@@ -53,9 +54,9 @@ class Server(paramiko.ServerInterface):
         self, chanid: int, origin: tuple[str, int], destination: tuple[str, int]
     ) -> int:
         if self.behind is None:
-            return paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+            return common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
         self.asked.append(destination)
-        return paramiko.OPEN_SUCCEEDED
+        return common.OPEN_SUCCEEDED
 
     def _run(self, channel: Any, command: bytes) -> None:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import jwt
@@ -34,7 +35,7 @@ def refusal(value: object, status: int = 400) -> Response:
     return JSONResponse(value, status)
 
 
-ANSWERS = {
+ANSWERS: dict[str, Any] = {
     "plain": (["Pa", "ris"], "stop"),
     "tags": (["<think>", THINKING, "</think>", "\n\nParis"], "stop"),
     "closing": ([THINKING, "</think>", "\n\nParis"], "stop"),

@@ -85,7 +85,7 @@ class Cluster:
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with self.server.connect(self.database) as connection:
-            return connection.execute(query).fetchall()  # type: ignore[call-overload,no-any-return]
+            return list(connection.execute(query).fetchall())
 
     def eventually(self, what: str, count: int, seconds: float = 30.0) -> float:
         """Wait until the query returns this many rows; return how long it took."""

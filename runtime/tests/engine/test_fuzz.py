@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from runtime.tests.engine.test_process import Process, chat
+from tests.engine.test_process import Process, chat
 
 REQUESTS = int(os.environ.get("CLAWD_FUZZ_REQUESTS", "5000"))
 CALLERS = 8

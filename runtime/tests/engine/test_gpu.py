@@ -28,7 +28,7 @@ def installed(tmp_path, monkeypatch) -> Path:
     (package.parent / "bin").mkdir()
     (package / "lib").symlink_to(Path(llama_cpp.__file__).parent / "lib")
     backends.load_backends()
-    monkeypatch.setattr(backends.llama_cpp, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(llama_cpp, "__file__", str(package / "__init__.py"))
     return package.parent / "bin"
 
 

@@ -40,7 +40,7 @@ def test_configuration_equals_golden_file_and_amtool_accepts_it(
     text = config(found)
     assert_golden(GOLDEN / f"{name}.yml", text)
     (tmp_path / "alertmanager.yml").write_text(text)
-    words = [program("amtool"), "check-config", tmp_path / "alertmanager.yml"]
+    words = [program("amtool"), "check-config", str(tmp_path / "alertmanager.yml")]
     checked = subprocess.run(words, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from deploys.database.backups import BACKUP, ENVIRONMENT, METRICS, RESTORE, TEXTFILES
+from deploys.database.backups import BACKUP, ENVIRONMENT, METRICS, RESTORE
 from deploys.database.deploy import clients_as_networks, values
 from deploys.database.settings import DatabaseSettings
+from deploys.metrics import TEXTFILES
 from deploys.ops.paths.files import rendered
 from tests.deploys.golden import assert_golden
 

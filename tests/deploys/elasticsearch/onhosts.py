@@ -50,7 +50,7 @@ class LogHost(Host):
         return self.apply(**self.settings)
 
     def down(self, *, purge: bool = False) -> frozenset[str]:
-        return self.remove(*reversed(self.settings), **self.settings, purge=purge)
+        return self.remove(*reversed(list(self.settings)), **self.settings, purge=purge)
 
     def failing(self) -> set[tuple[str, str]]:
         """What `verify` finds wrong, as component and check."""

@@ -13,6 +13,7 @@ from deploys.elasticsearch import deploy as elasticsearch
 from deploys.elasticsearch.host import FormedFact, HostMemoryFact
 from deploys.elasticsearch.host import HostMemory as Memory
 from deploys.elasticsearch.keystore import KEYSTORE, KeystoreFact
+from deploys.elasticsearch.objects import WRITER
 from deploys.elasticsearch.settings import settings_for
 from deploys.filebeat import deploy as filebeat
 from deploys.kibana import deploy as kibana
@@ -73,7 +74,7 @@ def test_only_the_first_node_bootstraps_cluster_and_users(tmp_path: Path, name: 
     run = plan(elasticsearch.apply, "elasticsearch", settings_for(declared(THREE), name), tmp_path)
     assert ("cluster" in paths(run)) is founds
     assert ("user clawd_logstash" in paths(run)) is founds
-    assert (elasticsearch.WRITER in paths(run)) is founds
+    assert (WRITER in paths(run)) is founds
 
 
 def test_plan_reports_a_host_that_refuses_max_map_count(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from deploys.exporters.exporter import (
     web_config,
 )
 from deploys.exporters.settings import ExportersSettings, Front, settings_for
+from deploys.metrics import TEXTFILES
 from deploys.ops.paths.files import rendered
 from tests.deploys.golden import assert_golden
 from tests.deploys.monitoring import monitored
@@ -74,7 +75,7 @@ def test_blackbox_configuration_equals_golden_file() -> None:
 
 
 def test_gpu_metrics_unit_equals_golden_file() -> None:
-    values = {"output": gpu.OUTPUT, "folder": gpu.TEXTFILES}
+    values = {"output": gpu.OUTPUT, "folder": TEXTFILES}
     assert_golden(GOLDEN / gpu.SERVICE, rendered(f"exporters/{gpu.SERVICE}", values))
 
 

@@ -24,7 +24,8 @@ def packages(declared: Any, host: str) -> list[str]:
 
 def test_hosts_without_a_monitoring_host_have_no_exporters() -> None:
     assert settings_for(inventory(), "bot1") is None
-    assert openings_for(inventory(), "bot1") == needs_for(inventory(), "bot1", UNKNOWN) == ()
+    assert openings_for(inventory(), "bot1") == ()
+    assert needs_for(inventory(), "bot1", UNKNOWN) == ()
     assert internal_listener(inventory(), "bot1") is None
 
 

@@ -75,7 +75,7 @@ def test_promtool_accepts_every_dashboard_expression(tmp_path: Path) -> None:
     ]
     listed = [{"record": f"shown:{number}", "expr": expr} for number, expr in enumerate(expressions)]
     (tmp_path / "rules.yml").write_text(yaml_text({"groups": [{"name": "shown", "rules": listed}]}))
-    words = [program("promtool"), "check", "rules", tmp_path / "rules.yml"]
+    words = [program("promtool"), "check", "rules", str(tmp_path / "rules.yml")]
     checked = subprocess.run(words, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
     assert f"{len(expressions)} rules found" in checked.stdout

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from deploys.logstash.verify import STRANGER
-from deploys.tls.authority import new_authority
+from deploys.tls.certificate import new_authority
 from tests.deploys.nginx.front import internal_certificate
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -246,7 +247,7 @@ def path(*, allow: tuple[str, ...] = (), rate: int = 100, burst: int = 100) -> P
 
 
 def test_every_path_has_its_own_rate_limit_and_allow_list(tmp_path: Path) -> None:
-    limits = {
+    limits: dict[str, Any] = {
         "telegram": path(allow=("149.154.160.0/20", "91.108.4.0/22")),
         "feishu": path(allow=("127.0.0.0/8",), rate=1, burst=2),
         "console": path(allow=("10.9.0.0/16",)),
@@ -337,7 +338,7 @@ def test_ipv6_addresses_of_one_64_bit_network_share_a_rate_limit(tmp_path: Path)
         assert set(asked) <= {200, 429}
         return asked.count(200)
 
-    limits = {"feishu": path(rate=1, burst=2)}
+    limits: dict[str, Any] = {"feishu": path(rate=1, burst=2)}
     with (
         bot() as answering,
         nginx(tmp_path, (answering,), trusted_proxies=("127.0.0.1/32",), **limits) as front,

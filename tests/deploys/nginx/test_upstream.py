@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,13 @@ from deploys.nginx.settings import PathSettings
 from tests.deploys.nginx.front import Served, bot, free_port, nginx
 
 ANY = PathSettings(requests_per_second=100_000, burst=100_000)
-UNLIMITED = {"telegram": ANY, "feishu": ANY, "console": ANY, "health": ANY, "connections": 1000}
+UNLIMITED: dict[str, Any] = {
+    "telegram": ANY,
+    "feishu": ANY,
+    "console": ANY,
+    "health": ANY,
+    "connections": 1000,
+}
 
 
 class Load:

@@ -135,7 +135,7 @@ class Checked:
     """A host as testinfra shows it: `answers` to commands that contain a word."""
 
     def __init__(self, machine: gpus.GpuMachine, **answers: tuple[int, str]) -> None:
-        self.machine, self.answers, self.asked = machine, answers, []
+        self.machine, self.answers = machine, answers
         self.asked: list[str] = []
 
     def check_output(self, command: str) -> str:

@@ -38,7 +38,7 @@ class Host:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reboot.time, "sleep", lambda _: None)
+    monkeypatch.setattr("deploys.nvidia.reboot.time.sleep", lambda _: None)
 
 
 def test_connection_and_locks_are_restored_after_the_reboot() -> None:

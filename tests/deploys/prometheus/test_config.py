@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from deploys.alertmanager.config import arguments as alertmanager_arguments
 from deploys.component import Need
@@ -49,7 +50,7 @@ def test_prometheus_configuration_and_rules_equal_golden_files_and_promtool_acce
     internal_certificate(tmp_path, new_authority("clawd", datetime.now(UTC)), "10.0.0.5")
     text = config(settings).replace(RULES, str(tmp_path / "rules.yml")).replace(CERTIFICATE, str(tmp_path))
     (tmp_path / "prometheus.yml").write_text(text)
-    words = [program("promtool"), "check", "config", tmp_path / "prometheus.yml"]
+    words = [program("promtool"), "check", "config", str(tmp_path / "prometheus.yml")]
     checked = subprocess.run(words, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
     assert f"{len(rules(settings))} rules found" in checked.stdout
@@ -66,7 +67,7 @@ def test_only_the_monitoring_host_has_prometheus() -> None:
 
 
 def test_engine_is_scraped_only_with_a_local_model() -> None:
-    def jobs(**changes: object) -> set[str]:
+    def jobs(**changes: Any) -> set[str]:
         settings = settings_for(monitored(**changes), "watch")
         assert settings
         return {job.name for job in settings.jobs}

@@ -132,7 +132,7 @@ def test_undeclared_secrets_are_removed() -> None:
 
 def test_removed_files_are_kept_for_a_rollback() -> None:
     """A rollback puts back the settings, and everything that they name has to be there."""
-    there = {
+    there: dict[Any, Any] = {
         PathFact: PathState("file", "0644", "root", "root"),
         UnitFact: UnitState(load="loaded", active="active", enabled="enabled"),
         EntriesFact: Entries(("old-secret",)),
@@ -166,7 +166,7 @@ def test_too_little_disk_space_for_a_release_is_refused() -> None:
 
 @pytest.mark.parametrize("purge", [False, True])
 def test_removal_keeps_conversations_unless_purged(purge: bool) -> None:
-    there = {
+    there: dict[Any, Any] = {
         PathFact: PathState("directory", "0755", "root", "root"),
         UnitFact: UnitState(load="loaded", active="active", enabled="enabled"),
         ImagesFact: frozenset(),

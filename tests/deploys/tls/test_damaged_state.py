@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from deploys.elastic.packages import PackageSettings, key_of
+from deploys.elastic.packages import key_of
+from deploys.elastic.settings import PackageSettings
 from deploys.tls.authority import (
     authority,
     authority_certificate,

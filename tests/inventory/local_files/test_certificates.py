@@ -60,7 +60,7 @@ def test_usable_certificates_are_accepted(given: dict[str, Any]) -> None:
 
 def test_wildcard_covers_one_label() -> None:
     pair = made("*.example.com")
-    given = {"certificate": pair.certificate_pem, "key": pair.key_pem}
+    given: dict[str, Any] = {"certificate": pair.certificate_pem, "key": pair.key_pem}
     assert problems(**given) == []
     assert problems(**given, names=("a.b.example.com",)) == [
         "the provided certificate does not cover a.b.example.com"

@@ -4,6 +4,7 @@ import hashlib
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from inventory.errors import ArtifactError
 from inventory.model import LocalModel
 from provision.artifacts import model as under_test
 from provision.artifacts.model import model_file
-from provision.local.cache import Cache
+from provision.local.cache import Cache, sha256_of
 
 
 def text(value: str) -> bytes:
@@ -56,8 +57,12 @@ def test_digest_of_a_model_is_computed_again_only_after_a_change(
     path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[Path] = []
-    real = under_test.sha256_of
-    monkeypatch.setattr(under_test, "sha256_of", lambda p, progress: (reads.append(p), real(p, progress))[1])
+
+    def read(path: Path, progress: Any) -> str:
+        reads.append(path)
+        return sha256_of(path, progress)
+
+    monkeypatch.setattr(under_test, "sha256_of", read)
     first = model_file(LocalModel(path=path), cache=cache)
     assert model_file(LocalModel(path=path), cache=cache) == first
     assert len(reads) == 1

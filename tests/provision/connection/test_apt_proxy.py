@@ -169,9 +169,12 @@ def test_name_is_resolved_once_and_sent_to_the_server(mirror: str, monkeypatch: 
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
     answered = Mirror.do_GET
-    monkeypatch.setattr(
-        Mirror, "do_GET", lambda self: (heard.append(self.headers["Host"]), answered(self))[1]
-    )
+
+    def hear(mirror: Mirror) -> None:
+        heard.append(mirror.headers["Host"])
+        answered(mirror)
+
+    monkeypatch.setattr(Mirror, "do_GET", hear)
     monkeypatch.setattr("provision.connection.package_gate.socket.getaddrinfo", resolve)
     transport = Transport()
     share("one", transport, PackageGate(list, (), [f"http://mirror.corp:{port}/debian"]))

@@ -38,7 +38,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
         found = known.get(host, [host])
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
 
-    monkeypatch.setattr(package_gate.socket, "getaddrinfo", resolve)
+    monkeypatch.setattr("provision.connection.package_gate.socket.getaddrinfo", resolve)
     return known
 
 

@@ -68,7 +68,7 @@ def shell_component(name: str, monkeypatch: pytest.MonkeyPatch) -> Component:
             server.shell(name=f"say {word}", commands=[f"echo {word}"])
 
     module = SimpleNamespace(apply=apply)
-    monkeypatch.setitem(sys.modules, f"deploys.{name}.deploy", module)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, f"deploys.{name}.deploy", module)
     return Component(name, "says words")
 
 
@@ -179,7 +179,7 @@ def test_component_that_cannot_be_evaluated_is_reported(
     def apply() -> None:
         raise RuntimeError("template variable `port` is undefined")
 
-    monkeypatch.setitem(sys.modules, "deploys.broken.deploy", SimpleNamespace(apply=apply))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "deploys.broken.deploy", SimpleNamespace(apply=apply))
     with session(log, tmp_path, "one") as hosts:
         hosts.connect()
         assigned = {"one": [Assignment(Component("broken", ""), Words(words=()))]}

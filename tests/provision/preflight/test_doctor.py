@@ -99,7 +99,7 @@ def test_model_for_a_missing_gpu_is_counted_in_host_memory(tmp_path: Path) -> No
         ),
     ],
 )
-def test_unsuitable_host_is_refused_with_the_reason(changed: dict[str, object], says: str) -> None:
+def test_unsuitable_host_is_refused_with_the_reason(changed: dict[str, Any], says: str) -> None:
     refused = [finding.text for finding in findings_for(**changed) if finding.refused]
     assert len(refused) == 1
     assert refused[0].startswith("one: ")
@@ -126,7 +126,7 @@ def test_unsuitable_host_is_refused_with_the_reason(changed: dict[str, object], 
         ),
     ],
 )
-def test_host_below_recommendations_is_a_warning(changed: dict[str, object], says: str) -> None:
+def test_host_below_recommendations_is_a_warning(changed: dict[str, Any], says: str) -> None:
     (finding,) = findings_for(**changed)
     assert not finding.refused
     assert says in finding.text

@@ -19,7 +19,7 @@ from deploys.ops.paths.files import rendered
 from deploys.runtime.config import bot_config
 from deploys.runtime.settings import RuntimeSettings, settings_for
 from deploys.topology.addresses import host_and_port
-from deploys.topology.bots import bots_over_tls, upstream
+from deploys.topology.bots import bots_over_tls, fronts_of, upstream
 from inventory.errors import HostError
 from inventory.model import Inventory
 from provision.plan import FileChange, HostPlan, Plan, PlannedOperation
@@ -121,7 +121,7 @@ def test_bot_has_one_listener_at_a_former_port(use: dict[str, str], kept: tuple[
         front: frozenset({(scheme, f"{'127.0.0.1' if front == 'bot1' else address}:7000")})
         for front, scheme in use.items()
     }
-    places = {front: places.get(front, frozenset()) for front in former_addresses.fronts_of(declared, "bot1")}
+    places = {front: places.get(front, frozenset()) for front in fronts_of(declared, "bot1")}
     (found,) = former_addresses.former(declared, "bot1", places, ((7000, True),))
     assert (found.port, found.tls, found.host) == (7000, *kept)
 
@@ -291,9 +291,9 @@ def test_find_returns_former_addresses_in_use_on_hosts(
         upstreams = rendered("nginx/upstreams.conf", values(settings, ipv6=True))
         session.put(front, "etc/nginx/clawd/upstreams.conf", upstreams)
     for bot in ("bot1", "bot2"):
-        settings = settings_for(OLD, bot)
-        assert settings is not None
-        session.put(bot, "etc/clawd/bot.json", bot_config(settings))
+        declared = settings_for(OLD, bot)
+        assert declared is not None
+        session.put(bot, "etc/clawd/bot.json", bot_config(declared))
         (tmp_path / bot / "etc/nginx").mkdir()
     found = former_addresses.find(session, NEW)  # type: ignore[arg-type]
     assert {bot: set(former_addresses.ports(found, bot)) for bot in ("bot1", "bot2")} == {

@@ -168,14 +168,14 @@ def run(here: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(pipeline, "settled", skip)
     monkeypatch.setattr(pipeline, "assign", lambda *_: assigned)
     monkeypatch.setattr(pipeline, "with_removals", lambda *_: assigned)
-    monkeypatch.setattr(pipeline.capacity, "refuse", lambda *_: None)
-    monkeypatch.setattr(pipeline.doctor, "examine", lambda *_, **__: {})
+    monkeypatch.setattr("provision.pipeline.capacity.refuse", lambda *_: None)
+    monkeypatch.setattr("provision.pipeline.doctor.examine", lambda *_, **__: {})
     monkeypatch.setattr(pipeline, "gather", lambda *_, **__: {})
     monkeypatch.setattr(pipeline, "_prepared", lambda *_: Plan((HostPlan("bot1"),)))
     monkeypatch.setattr(pipeline, "apply", lambda *_: Result((HostResult("bot1", Status.DONE),)))
     monkeypatch.setattr(pipeline, "record", lambda *_, **__: ())
-    monkeypatch.setattr(pipeline.former_addresses, "find", lambda *_: {})
-    monkeypatch.setattr(pipeline.run_journal, "read", lambda *_: ())
+    monkeypatch.setattr("provision.pipeline.former_addresses.find", lambda *_: {})
+    monkeypatch.setattr("provision.pipeline.run_journal.read", lambda *_: ())
     monkeypatch.setattr(pipeline, "digest", lambda *_: "digest")
     inventory = Inventory.model_validate(
         {
@@ -195,7 +195,7 @@ def verifying(monkeypatch: pytest.MonkeyPatch, outcome: str) -> list[tuple[str, 
         asked.append(tuple(assignments))
         return checks.Verification((checks.Check("bot1", "nginx", "starts at boot", outcome),))
 
-    monkeypatch.setattr(pipeline.checks, "verify", verify)
+    monkeypatch.setattr("provision.pipeline.checks.verify", verify)
     return asked
 
 
@@ -263,8 +263,8 @@ def passes(monkeypatch: pytest.MonkeyPatch, *found: Any, changing: bool = True) 
         applied.append(given[-1])
         return Result((HostResult("bot1", Status.DONE, (CHANGE,) if changing else ()),))
 
-    monkeypatch.setattr(pipeline.former_addresses, "find", lambda *_: next(answers))
-    monkeypatch.setattr(pipeline.former_addresses, "keeping", lambda assignments, *_: assignments)
+    monkeypatch.setattr("provision.pipeline.former_addresses.find", lambda *_: next(answers))
+    monkeypatch.setattr("provision.pipeline.former_addresses.keeping", lambda assignments, *_: assignments)
     monkeypatch.setattr(pipeline, "apply", apply)
     planned = Plan((HostPlan("bot1", (CHANGE,) if changing else ()),))
     monkeypatch.setattr(pipeline, "_prepared", lambda *_: planned)
@@ -275,9 +275,15 @@ def test_up_has_a_second_pass_when_bots_listen_at_a_former_port(
     run: Any, here: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here.write(nginx=Record.now("passed", "1"))
-    applied, confirmed = passes(monkeypatch, FORMER, {}), []
+    applied = passes(monkeypatch, FORMER, {})
+    confirmed: list[object] = []
+
+    def confirm(plan: object) -> bool:
+        confirmed.append(plan)
+        return True
+
     asked = verifying(monkeypatch, "passed")
-    outcome = pipeline.up(run, lambda plan: bool(confirmed.append(plan)) or True)
+    outcome = pipeline.up(run, confirm)
     assert applied == [FORMER, {}]
     assert len(confirmed) == 1
     assert asked == [("bot1",)], "verified once, at the end"
@@ -339,7 +345,7 @@ def test_error_in_the_second_pass_keeps_the_result_of_the_first(
             raise found
         return found
 
-    monkeypatch.setattr(pipeline.former_addresses, "find", find)
+    monkeypatch.setattr("provision.pipeline.former_addresses.find", find)
     outcome = pipeline.up(run, lambda _: True)
     assert outcome.exit is code
     assert outcome.message == (
@@ -356,7 +362,7 @@ def test_error_in_the_first_pass_is_raised(run: Any, monkeypatch: pytest.MonkeyP
     def find(*_: Any) -> Any:
         raise HostError("web1: no answer")
 
-    monkeypatch.setattr(pipeline.former_addresses, "find", find)
+    monkeypatch.setattr("provision.pipeline.former_addresses.find", find)
     with pytest.raises(HostError, match="web1: no answer"):
         pipeline.up(run, lambda _: True)
 

@@ -96,7 +96,7 @@ def get_message(platform: Platform, message_id: str) -> dict[str, Any]:
         for each in message.get("mentions", [])
     ]
     deleted = message_id in platform.recalled
-    shown = {
+    shown: dict[str, Any] = {
         **{name: message[name] for name in ("message_id", "create_time", "update_time", "chat_id")},
         **{name: message[name] for name in ("thread_id", "parent_id") if name in message},
         "msg_type": message["message_type"],

@@ -97,7 +97,7 @@ def build(folder: Path, version: str = "12.0.0") -> Path:
     shutil.copy(Path(__file__).with_name("program.py"), program)
     program.chmod(0o755)
     made = folder / f"grafana_{version}_all.deb"
-    words = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, made]
+    words = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(made)]
     fixed = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
     subprocess.run(words, check=True, capture_output=True, env=fixed)
     return made

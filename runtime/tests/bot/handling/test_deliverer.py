@@ -162,7 +162,7 @@ async def _interrupted(folder: Path, channel: ScriptedChannel, pause: float) -> 
     await store.join(1, (channel.name,))
     await store.store(message("1"))
     task = await store.take(1)
-    assert task
+    assert isinstance(task, Task)
     await store.settle(task, Settlement("answered", replies_to(task.inbound, channel, "answer")))
     _, [(id, _)] = await store.unfinished()
     await store.begin_sending(id)

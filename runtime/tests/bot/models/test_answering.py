@@ -76,7 +76,7 @@ def _steps(entry: Script) -> Sequence[Step]:
             return [entry]
         case (str(text), ModelFailure() as failure):
             return [*(OutputPiece(word + " ") for word in text.split()), failure]
-    return cast(Sequence[Step], entry)
+    return entry
 
 
 class Outcome:
@@ -347,7 +347,12 @@ async def test_fully_filtered_answer_raises_content_filtered() -> None:
 
 
 async def test_reasoning_is_hidden_and_its_tokens_are_counted() -> None:
-    steps = [OutputPiece(reasoning="hm" * 30), OutputPiece(reasoning="so" * 30), OutputPiece("Paris"), End()]
+    steps: list[Step] = [
+        OutputPiece(reasoning="hm" * 30),
+        OutputPiece(reasoning="so" * 30),
+        OutputPiece("Paris"),
+        End(),
+    ]
     outcome = Outcome(Scripted("default", steps))
     assert await outcome.answer() == "Paris"
     assert outcome.shown == ["Paris"]
@@ -361,7 +366,7 @@ async def test_reasoning_tokens_counted_by_server_are_used() -> None:
 
 
 async def test_text_that_turns_out_to_be_reasoning_is_withdrawn() -> None:
-    steps = [
+    steps: list[Step] = [
         OutputPiece("Let me think", provisional=True),
         OutputPiece("", "Let me think", restarts=True),
         OutputPiece("Paris"),
@@ -374,7 +379,7 @@ async def test_text_that_turns_out_to_be_reasoning_is_withdrawn() -> None:
 
 @pytest.mark.parametrize("end", [End(), End("length")])
 async def test_provisional_answer_is_shown_once_at_its_end(end: End) -> None:
-    steps = [OutputPiece("Par", provisional=True), OutputPiece("is", provisional=True), end]
+    steps: list[Step] = [OutputPiece("Par", provisional=True), OutputPiece("is", provisional=True), end]
     outcome = Outcome(Scripted("default", steps))
     assert (await outcome.whole_answer()).text == "Paris"
     assert outcome.shown == ["Paris"]
@@ -398,7 +403,7 @@ async def test_hidden_reasoning_is_not_an_empty_answer() -> None:
 
 
 async def test_fallback_is_asked_once_without_delay_after_only_reasoning() -> None:
-    only = [OutputPiece(reasoning="hm"), End("length")]
+    only: list[Step] = [OutputPiece(reasoning="hm"), End("length")]
     assert await Outcome(Scripted("default", only), Scripted("fallback", "Paris")).answer() == "Paris"
     fallback = Scripted("fallback", DOWN)
     outcome = Outcome(Scripted("default", only), fallback)
@@ -480,7 +485,7 @@ async def test_too_long_message_is_reported_although_fallback_is_down() -> None:
 
 
 async def test_end_of_turn_mark_is_removed_from_answer() -> None:
-    steps = [
+    steps: list[Step] = [
         OutputPiece("Paris."),
         OutputPiece("<|im_"),
         OutputPiece("end|>"),

@@ -369,6 +369,7 @@ async def test_max_tokens_is_renamed_permanently_after_refusal(
 ) -> None:
     server = Server(lambda body: refusal if "max_tokens" in body else spoken())
     for pieces in await server.ask(times=2):
+        assert isinstance(pieces[0], OutputPiece)
         assert pieces == [OutputPiece("hi", provisional=pieces[0].provisional), End()]
     assert [body.get("max_tokens") for body in server.bodies] == [64, None, None]
     assert [body.get("max_completion_tokens") for body in server.bodies] == [None, 64, 64]
@@ -553,7 +554,7 @@ THINKING = "Paris is the capital. "
 async def test_reasoning_is_separated_in_all_forms(deltas: list[dict[str, Any]], streamed: bool) -> None:
     def answer(_: object) -> httpx.Response:
         if streamed:
-            events = [{"choices": [{"delta": delta}]} for delta in deltas]
+            events: list[Any] = [{"choices": [{"delta": delta}]} for delta in deltas]
             events.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
             return httpx.Response(200, content="".join(f"data: {json.dumps(each)}\n\n" for each in events))
         content: list[Any] = []

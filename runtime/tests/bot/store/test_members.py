@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ class Bot:
 
 
 @asynccontextmanager
-async def bots(server: Server, count: int, **more: int) -> AsyncIterator[list[Bot]]:
+async def bots(server: Server, count: int, **more: Any) -> AsyncIterator[list[Bot]]:
     url, made = server.new_database(), []
     try:
         for database in await asyncio.gather(

@@ -22,6 +22,7 @@ from clawd_runtime.bot.store import history, schema
 from clawd_runtime.bot.store.database import OpenDatabase, open_database
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Behind, Task
+from clawd_runtime.bot.store.outbox import Delivery
 from clawd_runtime.bot.store.store import Settlement, Store
 from clawd_runtime.bot.values import ConversationKey, Inbound, MessagePart, Quote, Reply, reply_key
 from clawd_runtime.errors import StoreError
@@ -190,7 +191,7 @@ async def test_stored_message_is_returned_unchanged(database: OpenDatabase) -> N
     assert await store.store(message("1")) is True
     assert added == [(1, HOME)]
     task = await store.take(1)
-    assert task is not None
+    assert isinstance(task, Task)
     assert task.inbound == message("1")
     assert await store.recall(task.inbound.conversation) == ()
 
@@ -215,7 +216,7 @@ async def test_settle_stores_replies_and_history_once(database: OpenDatabase) ->
     store.on_reply = queued.extend
     await store.store(message("1"))
     task = await store.take(1)
-    assert task
+    assert isinstance(task, Task)
     assert await store.answer_to("telegram", "1") is None
     parts = (reply(task.inbound, "a", 0, 2), reply(task.inbound, "b", 1, 2))
     said = (Turn("user", "hello"), Turn("assistant", "ab"))
@@ -226,7 +227,7 @@ async def test_settle_stores_replies_and_history_once(database: OpenDatabase) ->
     assert await store.answer_to("telegram", "1") == StoredAnswer("a\nb")
     await store.store(message("2"))
     following = await store.take(2)
-    assert following
+    assert isinstance(following, Task)
     assert await store.recall(following.inbound.conversation) == said
     assert await store.settle(following, Settlement("ignored"))
     assert await store.answer_to("telegram", "2") == StoredAnswer(None)
@@ -236,12 +237,12 @@ async def test_settle_is_atomic(database: OpenDatabase) -> None:
     store = await joined(database)
     await store.store(message("1"))
     task = await store.take(1)
-    assert task
+    assert isinstance(task, Task)
     twice_the_same_key = (reply(task.inbound), reply(task.inbound))
     with pytest.raises(StoreError):
         await store.settle(task, Settlement("answered", twice_the_same_key, (Turn("user", "x"),)))
     again = await store.take(1)
-    assert again is not None
+    assert isinstance(again, Task)
     assert await store.recall(again.inbound.conversation) == ()
     assert (await store.unfinished())[1] == []
 
@@ -255,16 +256,16 @@ async def test_new_conversation_resets_history_per_topic(database: OpenDatabase)
     ):
         await store.store(message(event))
         task = await store.take(int(event))
-        assert task
+        assert isinstance(task, Task)
         await store.settle(task, settlement)
     await store.store(message("4"))
     task = await store.take(4)
-    assert task
+    assert isinstance(task, Task)
     assert [turn.text for turn in await store.recall(task.inbound.conversation)] == ["new", "new"]
     topic = ConversationKey("telegram", "7", "topic")
     await store.store(message("5", conversation=topic))
     other = await store.take(5)
-    assert other
+    assert isinstance(other, Task)
     assert await store.recall(other.inbound.conversation) == ()
 
 
@@ -272,19 +273,19 @@ async def test_outbox_records_final_state(database: OpenDatabase) -> None:
     store = await joined(database, lambda: 50.0)
     await store.store(message("1"))
     task = await store.take(1)
-    assert task
+    assert isinstance(task, Task)
     await store.settle(task, Settlement("answered", (reply(task.inbound),)))
     _, [(id, conversation)] = await store.unfinished()
     assert conversation == HOME
     await store.begin_sending(id)
     interrupted = await store.delivery(id)
-    assert interrupted
+    assert isinstance(interrupted, Delivery)
     assert interrupted.interrupted
     assert interrupted.reply.attempt == 2
     assert interrupted.first_attempt_at == 50.0
     await store.postpone(id, 123.0, "429")
     waiting = await store.delivery(id)
-    assert waiting
+    assert isinstance(waiting, Delivery)
     assert not waiting.interrupted
     assert waiting.not_before == 123.0
     await store.finish(id, "doubtful", problem="no word")
@@ -344,7 +345,7 @@ async def test_purge_keeps_open_messages_and_current_history(database: OpenDatab
     for event, reset in (("1", False), ("2", True), ("3", False)):
         await store.store(message(event))
         task = await store.take(int(event))
-        assert task
+        assert isinstance(task, Task)
         said = (Turn("user", event),)
         await store.settle(task, Settlement("answered", (reply(task.inbound),), said, begins_anew=reset))
     _, [(sent, _), *_] = await store.unfinished()
@@ -358,7 +359,7 @@ async def test_purge_keeps_open_messages_and_current_history(database: OpenDatab
     assert len(open_messages) == 1
     assert len(open_replies) == 2
     task = await store.take(open_messages[0][0])
-    assert task
+    assert isinstance(task, Task)
     assert [turn.text for turn in await store.recall(task.inbound.conversation)] == ["2", "3"]
 
 
@@ -387,7 +388,7 @@ async def test_errors_do_not_quote_message_texts(database: OpenDatabase) -> None
     store = await joined(database)
     await store.store(message("1", text="SECRETWORDS"))
     task = await store.take(1)
-    assert task
+    assert isinstance(task, Task)
     same = reply(task.inbound, "SECRETWORDS")
     with pytest.raises(StoreError) as caught:
         await store.settle(task, Settlement("answered", (same, same)))
@@ -399,7 +400,7 @@ async def test_recall_is_limited_in_bytes(database: OpenDatabase, monkeypatch: p
     store = await joined(database)
     await store.store(message())
     task = await store.take(1)
-    assert task is not None
+    assert isinstance(task, Task)
     said = tuple(Turn(("user", "assistant")[number % 2], f"{number} " + "字" * 100) for number in range(10))
     await store.settle(task, Settlement("answered", turns=said))
     assert await store.recall(HOME) == said[-2:]
@@ -411,7 +412,7 @@ async def test_text_of_ignored_messages_is_deleted(database: OpenDatabase, url: 
     for event, outcome in dealt_with:
         await store.store(message(event, text=f"words {event}"))
         task = await store.take(int(event))
-        assert task
+        assert isinstance(task, Task)
         turns = (Turn("user", task.inbound.text),) if outcome == "answered" else ()
         assert await store.settle(task, Settlement(outcome, turns=turns))
     for event, _ in dealt_with:
@@ -425,7 +426,7 @@ async def _talk(store: Store, conversation: ConversationKey, exchanges: int) -> 
         await store.store(message(event, conversation=conversation))
         ((seq, _),) = (await store.unfinished())[0]
         task = await store.take(seq)
-        assert task
+        assert isinstance(task, Task)
         said = (Turn("user", f"question {number}"), Turn("assistant", f"answer {number}"))
         await store.settle(task, Settlement("answered", turns=said, begins_anew=number == 3))
 

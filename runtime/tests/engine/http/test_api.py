@@ -336,7 +336,9 @@ async def test_incomplete_body_times_out(running, monkeypatch):
     replies = []
 
     async def receive() -> dict:
-        return messages.pop(0) if messages else await asyncio.sleep(60)
+        if not messages:
+            await asyncio.sleep(60)
+        return messages.pop(0)
 
     async def send(message: dict) -> None:
         replies.append(message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import struct
+from typing import Any
 
 import pytest
 
@@ -150,7 +151,7 @@ def test_each_sampling_parameter_gives_an_answer(batcher, prompt_of, sampling):
 def test_sampling_parameters_have_effect(model, batcher, prompt_of):
     prompt = prompt_of(SYSTEM, PromptMessage("user", "Say the word no ten times: no no no no"))
     greedy, _ = ask(batcher, prompt)()
-    hot = {"temperature": 1.8, "seed": 7, "top_k": 0}
+    hot: dict[str, Any] = {"temperature": 1.8, "seed": 7, "top_k": 0}
     for narrow in ({"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}):
         assert ask(batcher, prompt, SamplingParameters(**hot | narrow), limit=4)()[0][:4] == greedy[:4], (
             narrow

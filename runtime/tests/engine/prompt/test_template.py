@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from clawd_runtime.engine.prompt import sandbox
 from clawd_runtime.engine.prompt.template import ChatTemplate, PromptMessage
 from clawd_runtime.errors import ModelError, RequestError
-from runtime.tests.engine import templates
-from runtime.tests.engine.templates import MODELS, SMOLLM, Model
+from tests.engine import templates
+from tests.engine.templates import MODELS, SMOLLM, Model
 
 BRIEF = PromptMessage("system", "Be brief.")
 HI, YES, BYE = PromptMessage("user", "Hi"), PromptMessage("assistant", "Yes?"), PromptMessage("user", "Bye")

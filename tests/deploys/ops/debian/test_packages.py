@@ -118,5 +118,5 @@ done""",
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
     words = ["sh", "-c", fact.command("some")]
     completed = subprocess.run(words, capture_output=True, text=True, env=environment, check=True, timeout=60)
-    assert fact.process(completed.stdout.splitlines()) == set(names) - {"p41", "p42"}
+    assert fact.process(completed.stdout.splitlines()) == frozenset(names) - {"p41", "p42"}
     assert len((tmp_path / "asked").read_text().splitlines()) < 30

@@ -35,7 +35,10 @@ def applied(operations: Callable[[], object], *, execute: bool = True) -> Run:
 
 
 def removed(operations: Callable[[], object] = lambda: None) -> Run:
-    return Machine().run(removal("some")(lambda: operations() and None))
+    def remove() -> None:
+        operations()
+
+    return Machine().run(removal("some")(remove))
 
 
 def put(path: Path, text: str) -> Callable[[], object]:
@@ -49,7 +52,7 @@ def kept_at(path: Path) -> Path:
 @pytest.mark.parametrize("component", COMPONENTS, ids=lambda component: component.name)
 def test_deploys_are_named_after_their_component(component: Component) -> None:
     """By that name the originals are found again."""
-    apply, remove = (deploy._inner.deploy_name for deploy in (component.apply, component.remove))
+    apply, remove = (deploy._inner.deploy_name for deploy in (component.apply, component.remove))  # type: ignore[attr-defined]
     assert apply.lower() == component.name
     assert remove.removeprefix("Remove ").lower() == component.name
 

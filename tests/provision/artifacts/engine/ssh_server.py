@@ -10,17 +10,18 @@ import subprocess
 import threading
 
 import paramiko
+from paramiko import common
 
 
 class AnyoneMayRun(paramiko.ServerInterface):
     def check_auth_none(self, username: str) -> int:
-        return paramiko.AUTH_SUCCESSFUL
+        return common.AUTH_SUCCESSFUL
 
     def get_allowed_auths(self, username: str) -> str:
         return "none"
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
-        return paramiko.OPEN_SUCCEEDED
+        return common.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         threading.Thread(target=run, args=(channel, command), daemon=True).start()

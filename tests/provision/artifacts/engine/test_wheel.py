@@ -292,6 +292,6 @@ def test_missing_compiler_is_reported_with_packages_to_install(
     locked: Locked, source: RuntimeSource, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(HostKind, "of_this_machine", classmethod(lambda cls: BOOKWORM))
-    monkeypatch.setattr(wheel.shutil, "which", lambda name: None)
+    monkeypatch.setattr("provision.artifacts.engine.wheel.shutil.which", lambda name: None)
     with pytest.raises(ToolError, match=r"apt-get install .*g\+\+"):
         engine_wheels([BOOKWORM], cache, source=source)

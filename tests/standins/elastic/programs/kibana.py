@@ -117,7 +117,8 @@ class Kibana:
 
     def _import(self, headers: Any, data: bytes) -> tuple[int, Any]:
         head = f"Content-Type: {headers['Content-Type']}\r\n\r\n".encode()
-        (part,) = BytesParser().parsebytes(head + data).get_payload()
+        sent: Any = BytesParser().parsebytes(head + data)
+        (part,) = sent.get_payload()
         name = part.get_filename() or ""
         if part.get_param("name", header="content-disposition") != "file" or not name.endswith(".ndjson"):
             return bad("Invalid file extension")

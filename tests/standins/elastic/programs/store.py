@@ -115,14 +115,14 @@ class Store:
             case ("POST", "_security", "service", "elastic", "kibana", "credential", "token", name):
                 return 200, self._token(name)
             case ("DELETE", "_security", "service", "elastic", "kibana", "credential", "token", name):
-                found = self.state["tokens"].pop(name, None) is not None
+                known = self.state["tokens"].pop(name, None) is not None
                 self._save()
-                return (200 if found else 404), {"found": found}
-            case ("GET", *kind, name) if kind := self._kind(kind):
+                return (200 if known else 404), {"found": known}
+            case ("GET", *words, name) if kind := self._kind(words):
                 return self._get(kind, name)
-            case ("PUT", *kind, name) if kind := self._kind(kind):
+            case ("PUT", *words, name) if kind := self._kind(words):
                 return 200, self._put(kind, name, self._json(data))
-            case ("DELETE", *kind, name) if kind := self._kind(kind):
+            case ("DELETE", *words, name) if kind := self._kind(words):
                 if self.state[kind].pop(name, None) is None:
                     raise Refused(404, "resource_not_found_exception", f"{kind} matching [{name}] not found")
                 self._save()

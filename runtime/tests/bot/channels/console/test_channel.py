@@ -316,6 +316,6 @@ async def test_client_that_disconnects_early_is_removed(tmp_path: Path) -> None:
             "path": "/console/v1/messages",
             "headers": [(b"authorization", f"Bearer {token()}".encode())],
         }
-        await route.handle(scope, receive, send)  # type: ignore[arg-type]
+        await route.handle(scope, receive, send)
         await desk.chain.settled()
         assert desk.channel._streams == {}

@@ -124,7 +124,7 @@ def test_invalid_claims_are_refused(claims: dict[str, Any]) -> None:
         "\ud800" + signed(HEADER, GOOD),
         signed(HEADER, json.dumps(CLAIMS | {"padding": "x" * 8192}).encode()),
         jwt.encode(CLAIMS, SECRET, "HS384"),
-        jwt.encode(CLAIMS, None, "none"),
+        jwt.encode(CLAIMS, "", "none"),
     ],
 )
 def test_forged_and_malformed_tokens_are_refused(token: str) -> None:

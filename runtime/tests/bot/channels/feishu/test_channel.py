@@ -25,7 +25,7 @@ from clawd_runtime.bot.channels.feishu import crypto
 from clawd_runtime.bot.channels.feishu.api import size_in_request
 from clawd_runtime.bot.channels.feishu.channel import FeishuChannel, FeishuSettings
 from clawd_runtime.bot.credentials import Credentials as Secrets
-from clawd_runtime.bot.ports import StoredAnswer
+from clawd_runtime.bot.ports import StoredAnswer, TokenUse
 from clawd_runtime.bot.service.app import KEEP_SECONDS
 from clawd_runtime.bot.store.database import open_database
 from clawd_runtime.bot.store.store import Store
@@ -76,6 +76,9 @@ class Noting:
         raise NotImplementedError
 
     async def leads(self, role: str) -> bool:
+        raise NotImplementedError
+
+    async def use_token(self, token: str, request: str, expires_at: float) -> TokenUse:
         raise NotImplementedError
 
 

@@ -89,7 +89,7 @@ def test_mention_in_group_addresses_bot(
 
 
 def test_empty_language_code_is_none() -> None:
-    assert inbound(update(**{"from": {**ADA, "language_code": ""}})).language is None
+    assert inbound(update(from_={**ADA, "language_code": ""})).language is None
 
 
 def test_mention_of_user_without_username() -> None:
