@@ -7,7 +7,6 @@ import io
 import pytest
 from rich.console import Console
 
-from provision.pipeline import Exit, Outcome
 from provision.plan import (
     FileChange,
     HostPlan,
@@ -26,6 +25,7 @@ from provision.reporting.display import (
     show_verification,
 )
 from provision.reporting.terminal import Differences, View
+from provision.run import Exit, Outcome
 from provision.verification.run import Check, Verification
 
 LONG = "the host cannot reach its package mirror: check its network, or set `internet: false` " * 2
