@@ -202,8 +202,9 @@ docs: $(VENV)/.installed   ## the documentation as a site, in .build/site; a bro
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "to read it, with search: python3 -m http.server --bind 127.0.0.1 --directory .build/site 8000"
 
-reference: $(VENV)/.installed   ## write docs/reference/ from the code
+reference: $(VENV)/.installed   ## write docs/reference/ and inventory/schema.json from the code
 	@$(BIN)/python -m docs.generator
+	@$(BIN)/python -m inventory.reading.schema
 
 lock:                 ## resolve the lock files again (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \

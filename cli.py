@@ -428,7 +428,7 @@ def sandbox_down(purge: bool, everything: bool) -> None:
 def loaded_from(name: str) -> LoadedInventory:
     """Return the inventory `name`, checked with the rules of inventories and of components."""
     from deploys.ports import RULES
-    from inventory.find import find
+    from inventory.inventory_path import find
     from inventory.load import load
 
     return load(find(name), more=RULES)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from deploys.component import Component
 from deploys.registry import COMPONENTS
-from inventory.finding import EVERY_ROLE, InventoryFinding, InventoryRule
 from inventory.model import Inventory
 from inventory.reading.error_messages import dotted
+from inventory.rule_findings import EVERY_ROLE, InventoryFinding, InventoryRule
 from inventory.rules.hosts import PortClaim, claims
 
 

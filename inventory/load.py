@@ -16,7 +16,6 @@ from pydantic_core import ErrorDetails
 
 from inventory import rules
 from inventory.errors import ClawdError, InventoryError, Mistake, SecretError
-from inventory.finding import InventoryRule
 from inventory.local_files import certificates, contents
 from inventory.model import Inventory
 from inventory.reading.error_messages import Wrong, dotted, wrongs
@@ -25,6 +24,7 @@ from inventory.reading.source import KeyPath, Source, Tagged
 from inventory.reading.text import is_utf8
 from inventory.reading.view import digest, public_view
 from inventory.reading.yaml_source import read
+from inventory.rule_findings import InventoryRule
 from inventory.secrets import SecretReader, expand_home
 
 __all__ = ["PLACEHOLDER", "LoadedInventory", "digest", "load", "public_view"]

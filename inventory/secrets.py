@@ -19,7 +19,7 @@ from typing import Any
 import pyrage
 
 from inventory.errors import SecretError
-from inventory.find import folders
+from inventory.inventory_path import folders
 from inventory.reading.source import Tagged
 from inventory.reading.text import is_utf8
 

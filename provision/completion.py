@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from inventory.errors import ClawdError
-from inventory.find import find, inventories
+from inventory.inventory_path import find, inventories
 
 LARGEST = 1 << 20
 """Maximum size in bytes of an inventory that is read for a completion."""

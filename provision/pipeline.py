@@ -1,7 +1,7 @@
 """The steps of each command.
 
 up:      load → connect → lock → examine → supply → plan → confirm → apply → journal → verify
-         (again from connect for bots that nginx has moved away from: `rollout.former_addresses`)
+         (again from connect for bots that nginx has moved away from: `provision.rollout.former_addresses`)
 plan:    load → connect → examine →        supply → plan
 drift:   load → connect → examine →        supply → plan, and who applied last
 remove:  load → connect → lock →                    plan → confirm → apply → journal

@@ -5,7 +5,7 @@ The oldest, 14, is the first with the role pg_database_owner and the newest sett
 
 from __future__ import annotations
 
-from deploys.releases import RELEASES, release_of
+from deploys.os_releases import RELEASES, release_of
 from inventory.errors import HostError
 
 

@@ -31,7 +31,7 @@ from deploys.ops.facts import OsReleaseFact, PathFact
 from deploys.ops.paths import files
 from deploys.ops.removal import removal
 from deploys.ops.services import Service
-from deploys.releases import release_of
+from deploys.os_releases import release_of
 from deploys.settings import purging, settings_of
 from deploys.tls.deploy import internal
 from deploys.topology.monitoring import BLACKBOX_PORT

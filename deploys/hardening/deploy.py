@@ -21,7 +21,7 @@ from deploys.ops.paths import data, files
 from deploys.ops.programs import program
 from deploys.ops.removal import removal
 from deploys.ops.services import Service
-from deploys.releases import release_of
+from deploys.os_releases import release_of
 from deploys.settings import settings_of
 from inventory.errors import HostError
 

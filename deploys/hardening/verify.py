@@ -35,7 +35,7 @@ from deploys.ops.checks import (
     said,
 )
 from deploys.ops.programs import program
-from deploys.releases import release_of
+from deploys.os_releases import release_of
 
 MOST_EXPOSURE = 30
 """Most exposure that `systemd-analyze security` may report, in tenths: 3.0 of 10."""

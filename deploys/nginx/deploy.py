@@ -16,7 +16,7 @@ from deploys.ops.programs import program
 from deploys.ops.removal import removal
 from deploys.ops.services import Service
 from deploys.ops.shell import checking
-from deploys.releases import release_of
+from deploys.os_releases import release_of
 from deploys.settings import settings_of
 from deploys.tls.deploy import internal
 from deploys.topology.addresses import bracketed

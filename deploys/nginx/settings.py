@@ -22,7 +22,7 @@ MEMORY = 64 << 20
 
 
 class PathSettings(ComponentSettings):
-    """Limits of clients on one path."""
+    """Limits of clients on one path; the defaults of an inventory are in `inventory.sections.nginx`."""
 
     requests_per_second: int = Field(20, description="Per client address.")
     burst: int = Field(40, description="Further requests accepted at once.")

@@ -19,7 +19,7 @@ from deploys.ops.checks import (
     expect_started_with,
     said,
 )
-from deploys.runtime.question import expect_answer
+from deploys.runtime.bot_question import expect_answer
 from deploys.topology.addresses import bracketed
 from inventory.rules.nginx import STATUS_PORT
 

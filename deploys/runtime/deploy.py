@@ -22,7 +22,7 @@ from deploys.ops.facts import PathFact
 from deploys.ops.paths import data, files, push
 from deploys.ops.removal import removal
 from deploys.ops.services import Service
-from deploys.runtime import good, journal, prune, users
+from deploys.runtime import journal, last_good, prune, users
 from deploys.runtime.config import bot_config, engine_config
 from deploys.runtime.container import image
 from deploys.runtime.settings import INTERNAL, ContainerSettings, EngineSettings, RuntimeSettings
@@ -105,7 +105,7 @@ def remove() -> None:
     """
     units.absent("clawd-bot.service")
     units.absent("clawd-engine.service")
-    good.forgotten()
+    last_good.forgotten()
     journal.absent()
     image.absent()
     for path in (SOCKET_FOLDER, f"{SOCKET_FOLDER}.supervisor"):  # kept when the container stops

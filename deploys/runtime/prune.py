@@ -16,7 +16,7 @@ from deploys.ops.facts import Fact
 from deploys.ops.programs import program
 from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
-from deploys.runtime.good import ARCHIVE, ASIDE
+from deploys.runtime.last_good import ARCHIVE, ASIDE
 
 KEPT_RELEASES = 3
 RELEASE = re.compile(r"[0-9a-f]{16}")

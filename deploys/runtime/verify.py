@@ -21,6 +21,7 @@ from deploys.ops.checks import (
 )
 from deploys.ops.paths.push import SUMS
 from deploys.ops.programs import program
+from deploys.runtime.bot_question import expect_answer
 from deploys.runtime.config import bot_config, engine_config, gpu_layers
 from deploys.runtime.deploy import (
     BOT_CONFIG,
@@ -31,7 +32,6 @@ from deploys.runtime.deploy import (
     engine_reads,
     probe,
 )
-from deploys.runtime.question import expect_answer
 from deploys.runtime.settings import ENGINE_SOCKET, INTERNAL, EngineSettings, RuntimeSettings
 
 UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}

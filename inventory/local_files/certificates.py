@@ -14,9 +14,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from inventory.addresses import is_address
-from inventory.finding import InventoryFinding
 from inventory.model import Inventory
 from inventory.reading.source import KeyPath
+from inventory.rule_findings import InventoryFinding
 
 CERTIFICATE: KeyPath = ("tls", "provided", "certificate")
 KEY: KeyPath = ("tls", "provided", "key")

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inventory.errors import ArtifactError
-from inventory.finding import InventoryFinding
-from inventory.local_files import named
-from inventory.local_files.named import present, shown_name
+from inventory.local_files import existence
+from inventory.local_files.existence import present, shown_name
 from inventory.model import Inventory, LocalModel
 from inventory.model_files import chat_template
 from inventory.model_files.chat_template import TemplateProblem
@@ -16,13 +15,14 @@ from inventory.model_files.context_budget import counted, left_for_prompt, short
 from inventory.model_files.footprint import MIB, of_model, size
 from inventory.model_files.gguf import GgufHeader, read_header, unservable
 from inventory.reading.source import KeyPath
+from inventory.rule_findings import InventoryFinding
 from inventory.rules.services import LEAST_ENGINE_MEMORY
 from inventory.values import size_in_bytes
 
 
 def files(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding for each named local file that is missing or of the wrong kind."""
-    yield from named.files(inventory)
+    yield from existence.files(inventory)
     for name, model in (("default", inventory.models.default), ("fallback", inventory.models.fallback)):
         if isinstance(model, LocalModel) and model.url is None and model.path.suffix == ".gguf":
             yield from _model(("models", name), model, inventory)

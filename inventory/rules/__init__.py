@@ -5,7 +5,7 @@ The rules of `secrets` are separate, because they apply only when secrets were r
 
 from __future__ import annotations
 
-from inventory.finding import InventoryRule
+from inventory.rule_findings import InventoryRule
 from inventory.rules import (
     database,
     disk,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Network, ip_address
 
-from inventory.finding import InventoryFinding, InventoryRule
 from inventory.model import Inventory
+from inventory.rule_findings import InventoryFinding, InventoryRule
 
 SMALLEST_POOL = 20
 """Longest prefix: sixteen networks of 256 addresses."""

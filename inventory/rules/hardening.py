@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from inventory.finding import InventoryFinding, InventoryRule
 from inventory.model import Inventory
+from inventory.rule_findings import InventoryFinding, InventoryRule
 
 
 def hardening(inventory: Inventory) -> Iterator[InventoryFinding]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from inventory.finding import EVERY_ROLE, InventoryFinding, InventoryRule, at_least
 from inventory.model import Inventory
 from inventory.reading.source import KeyPath
+from inventory.rule_findings import EVERY_ROLE, InventoryFinding, InventoryRule, at_least
 from inventory.values import size_in_bytes
 
 LEAST_ELASTICSEARCH_HEAP = "512M"

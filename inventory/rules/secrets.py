@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pydantic import BaseModel, SecretStr
 
 from inventory.addresses import check_webhook
-from inventory.finding import InventoryFinding
 from inventory.model import Inventory
 from inventory.reading.source import KeyPath
+from inventory.rule_findings import InventoryFinding
 
 OFFICIAL_TELEGRAM = "https://api.telegram.org"
 VISIBLE = re.compile(r"[!-~]+")

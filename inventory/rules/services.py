@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from inventory.finding import EVERY_ROLE, InventoryFinding, InventoryRule, at_least
 from inventory.model import Inventory, LocalModel
 from inventory.model_files.context_budget import shortage
 from inventory.model_files.tokens import TokenCount, count
 from inventory.reading.source import KeyPath
+from inventory.rule_findings import EVERY_ROLE, InventoryFinding, InventoryRule, at_least
 from inventory.rules.secrets import OFFICIAL_TELEGRAM
 from inventory.values import check_file_name
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from inventory.addresses import is_address, is_local_name, is_public_name
-from inventory.finding import EVERY_ROLE, InventoryFinding, InventoryRule
 from inventory.model import Inventory
 from inventory.reading.source import KeyPath
+from inventory.rule_findings import EVERY_ROLE, InventoryFinding, InventoryRule
 
 ACME: KeyPath = ("tls", "acme")
 DNS: KeyPath = (*ACME, "dns")

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
-from inventory.finding import InventoryFinding, InventoryRule
 from inventory.model import Inventory
 from inventory.reading.error_messages import dotted
 from inventory.reading.source import KeyPath
+from inventory.rule_findings import InventoryFinding, InventoryRule
 
 
 @dataclass(frozen=True, slots=True)

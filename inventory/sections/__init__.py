@@ -1,1 +1,1 @@
-"""The sections of an inventory, one for each component; `inventory.model` combines them."""
+"""Sections of an inventory that components read; `inventory.model` has the others and combines them."""

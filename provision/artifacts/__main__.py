@@ -13,9 +13,9 @@ import click
 from inventory.errors import ClawdError
 from provision.artifacts.engine import variants
 from provision.artifacts.engine.wheel import EngineWheel, engine_wheels
+from provision.artifacts.host_kind import HostKind
 from provision.artifacts.release import release_for
 from provision.artifacts.sandbox_model import sandbox_model
-from provision.artifacts.target import HostKind
 from provision.local.cache import Cache
 
 _DAY = 86400.0

@@ -15,7 +15,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from inventory.errors import ArtifactError
-from provision.artifacts.target import HostKind
+from provision.artifacts.host_kind import HostKind
 
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})(?=\s|$)")
 _CONTINUED = re.compile(r"\\\s*\n")

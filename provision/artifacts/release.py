@@ -20,8 +20,8 @@ from deploys.artifacts import ReleaseArchive
 from provision.artifacts import archive, lockfile, wheel_file
 from provision.artifacts.archive import ArchivedFile, ArchiveEntry, ManifestEntry
 from provision.artifacts.engine.wheel import EngineWheel
+from provision.artifacts.host_kind import HostKind
 from provision.artifacts.runtime_source import ENGINE, PACKAGE, RuntimeSource
-from provision.artifacts.target import HostKind
 from provision.artifacts.wheel_file import Member
 from provision.artifacts.wheels import wheels_for
 from provision.local.cache import Cache, digest_of

@@ -15,8 +15,8 @@ from inventory.model_files.gguf import read_header
 from provision.artifacts import lockfile, pip
 from provision.artifacts.engine import variants
 from provision.artifacts.engine.wheel import engine_wheels
+from provision.artifacts.host_kind import HostKind
 from provision.artifacts.release import release_for
-from provision.artifacts.target import HostKind
 from provision.local.cache import Cache, digest_of, sha256_of
 from provision.local.report_progress import ReportProgress, silent
 

@@ -20,9 +20,9 @@ from inventory.state import keep_out_of_git
 from provision.artifacts.engine import variants
 from provision.artifacts.engine.builders import SshBuilder
 from provision.artifacts.engine.wheel import NvidiaRepository, engine_wheels
+from provision.artifacts.host_kind import PROBE, HostKind
 from provision.artifacts.model import model_file
 from provision.artifacts.release import release_for
-from provision.artifacts.target import PROBE, HostKind
 from provision.connection.session import Assignment, Session
 from provision.local.cache import Cache
 from provision.progress import RunProgress

@@ -10,8 +10,8 @@ from packaging.version import Version
 
 from inventory.errors import ArtifactError
 from provision.artifacts import pip
+from provision.artifacts.host_kind import HostKind
 from provision.artifacts.lockfile import Locked
-from provision.artifacts.target import HostKind
 from provision.local.cache import Cache, digest_of, sha256_of
 from provision.local.report_progress import ReportProgress, silent
 

@@ -40,7 +40,7 @@ PATIENCE = 60
 """Seconds for all prefetched commands together; after that each command is run separately."""
 
 
-class Foresight:
+class FactPrefetch:
     """The prefetched facts of one host while its components are evaluated.
 
     Args:

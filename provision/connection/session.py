@@ -37,7 +37,7 @@ from inventory.load import LoadedInventory
 from inventory.model import Inventory as InventoryOfRun
 from provision.connection.connector import LinkConnector
 from provision.connection.error_hints import advice_for
-from provision.connection.fact_prefetch import Foresight, record_of
+from provision.connection.fact_prefetch import FactPrefetch, record_of
 from provision.connection.link import BROKEN, HostConnection, RemoteProcess
 from provision.local.ask import NoTerminal, SecretPrompt
 from provision.local.concurrency import for_each, outcomes
@@ -251,18 +251,18 @@ class Session:
         def prepare_one(name: str) -> HostPlan:
             host = self._host(name)
             host.data.supplies = supplies[name]
-            foresight = Foresight(host, record_of(self._loaded, name))
+            prefetch = FactPrefetch(host, record_of(self._loaded, name))
             components = [assignment.component.name for assignment in assignments[name]]
-            with ctx_host.use(host), foresight.answering(components):
+            with ctx_host.use(host), prefetch.answering(components):
                 for assignment in assignments[name]:
                     progress.planning(name, assignment.component.name)
-                    foresight.evaluating(assignment.component.name)
+                    prefetch.evaluating(assignment.component.name)
                     if assignment.settings is not None:
                         setattr(host.data, assignment.component.name, assignment.settings)
                     error = self._evaluate(name, assignment)
                     if error:
                         return HostPlan(name, self._planned(name), error)
-            foresight.remember()
+            prefetch.remember()
             return HostPlan(name, self._planned(name))
 
         planned = outcomes(self.hosts, prepare_one)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inventory.errors import ArtifactError
-from provision import local_user
+from provision.local import user
 from provision.local.report_progress import ReportProgress, silent
 
 KINDS = ("engine", "wheels", "releases", "models", "digests")
@@ -30,7 +30,7 @@ def default_folder() -> Path:
         return Path(own).expanduser().absolute()
     if base := os.environ.get("XDG_CACHE_HOME"):
         return Path(base).expanduser().absolute() / "clawd-provision"
-    return local_user.home() / ".cache" / "clawd-provision"
+    return user.home() / ".cache" / "clawd-provision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Cache:
         """
         folder = self._folder(self.root / "locks")
         with (folder / name).open("w") as handle:
-            local_user.hand_over(folder / name)
+            user.hand_over(folder / name)
             reported = False
             while True:
                 try:
@@ -122,7 +122,7 @@ class Cache:
     def _publish(self, work: Path, entry: Path) -> None:
         self._folder(entry.parent)
         work.chmod(0o755)
-        local_user.hand_over_all(work)
+        user.hand_over_all(work)
         old = Path(tempfile.mkdtemp(prefix="old-", dir=self._partial()))
         with suppress(FileNotFoundError):
             entry.rename(old / "entry")
@@ -136,7 +136,7 @@ class Cache:
 
     def _folder(self, folder: Path) -> Path:
         try:
-            local_user.make_folder(folder)
+            user.make_folder(folder)
         except OSError as error:
             raise ArtifactError(
                 f"cannot create {folder}: {error.strerror}",

@@ -10,13 +10,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from deploys.os_releases import OLDEST_PYTHON, RELEASES, release_of
 from deploys.registry import COMPONENTS
-from deploys.releases import OLDEST_PYTHON, RELEASES, release_of
 from deploys.resources import Amount, HostResources
 from inventory.errors import CapacityError, ClawdError, HostError
 from inventory.model import Inventory
 from inventory.reading.source import KeyPath
-from provision.artifacts.target import ARCHITECTURES
+from provision.artifacts.host_kind import ARCHITECTURES
 from provision.connection.session import Session
 from provision.local.concurrency import outcomes
 from provision.preflight import declared_values

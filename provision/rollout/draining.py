@@ -1,4 +1,8 @@
-"""Draining of bots: nginx hosts in front of a bot stop sending it requests, and send them again."""
+"""Draining of bots: nginx hosts in front of a bot stop sending it requests, and send them again.
+
+Which hosts are drained: `provision.rollout.order.stages`. At which nginx hosts:
+`deploys.topology.bots.drained_at`.
+"""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
 """Rollback of bots when a new state does not become ready.
 
-The host keeps the last state of its runtime that was ready, see `deploys.runtime.good`: settings, secrets,
-units and the link to the release. When a run fails on the host, that state is restored and both services are
-started; the host counts as rolled back only if it is ready again. A run that failed before it changed
-anything leaves the services running.
+The host keeps the last state of its runtime that was ready, see `deploys.runtime.last_good`: settings,
+secrets, units and the link to the release. When a run fails on the host, that state is restored and both
+services are started; the host counts as rolled back only if it is ready again. A run that failed before it
+changed anything leaves the services running.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from deploys.runtime.good import KEEP, PUT_BACK
+from deploys.runtime.last_good import KEEP, PUT_BACK
 from inventory.errors import ClawdError
 from provision.connection.session import Session
 from provision.local.concurrency import outcomes

@@ -1,7 +1,7 @@
 """The network between this machine and its hosts: a bridge, one nftables table, forwarding.
 
 The machine's own network is not changed, except that it forwards packets while a sandbox is running; the
-previous setting is recorded (`notes.py`) and restored when the last sandbox is removed.
+previous setting is recorded (`claims.py`) and restored when the last sandbox is removed.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import statistics
 import time
 from pathlib import Path
 
-from clawd_runtime.bot.store.database import open_database
+from clawd_runtime.bot.store.backends.database import open_database
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Task
 from clawd_runtime.bot.store.store import Settlement, Store

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from deploys.artifacts import Supplies
 from deploys.ops.debian import apt
-from deploys.releases import RELEASES
+from deploys.os_releases import RELEASES
 from inventory.errors import HostError
 from inventory.load import LoadedInventory
 from provision.connection.session import Session

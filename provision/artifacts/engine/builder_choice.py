@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from inventory.errors import ArtifactError
-from provision.artifacts.target import HostKind
+from provision.artifacts.host_kind import HostKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from provision.artifacts.engine import recipe, variants
 from provision.artifacts.engine.builder_choice import BuilderChoice, BuildMachine, choose_builders
 from provision.artifacts.engine.builders import Builder, LocalBuilder
 from provision.artifacts.engine.recipe import KEY, OUT, SDIST, TOOLS, Recipe
+from provision.artifacts.host_kind import HostKind
 from provision.artifacts.lockfile import Locked
 from provision.artifacts.runtime_source import ENGINE, RuntimeSource
-from provision.artifacts.target import HostKind
 from provision.artifacts.wheels import wheels_for
 from provision.local.cache import Cache, digest_of, sha256_of
 from provision.local.report_progress import ReportProgress, silent

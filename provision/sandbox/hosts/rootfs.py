@@ -16,7 +16,7 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, Popen
 
 from inventory.errors import SandboxError
-from provision.local_user import hand_over, make_folder
+from provision.local.user import hand_over, make_folder
 from provision.sandbox.commands import ReportSandboxProgress
 from provision.sandbox.hosts.host import DebianRelease
 from provision.sandbox.hosts.machine_settings import MachineSettings

@@ -1,6 +1,6 @@
 """The supervisor of one host: it starts the host, and starts it again when it reboots.
 
-It is a separate script (`python supervise.py FOLDER`) that uses only the standard library, so that a host
+It is a separate script (`python supervisor.py FOLDER`) that uses only the standard library, so that a host
 outlives the program that created it and does not depend on its folder.
 
 `FOLDER/boot.json` contains the command to run; `FOLDER/supervisor.json` identifies the supervisor. The script

@@ -22,7 +22,7 @@ from clawd_runtime.bot.handling.worker import Worker
 from clawd_runtime.bot.models.answering import Answerer, ModelAnswer
 from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.settings import BotLanguage
-from clawd_runtime.bot.store.database import open_database
+from clawd_runtime.bot.store.backends.database import open_database
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.store import Store
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, SentRef

@@ -15,7 +15,7 @@ LOADS = """
 import sys
 import clawd_runtime.bot.service.main
 from clawd_runtime.bot.channels.registry import channel_class
-from clawd_runtime.bot.store.database import open_database
+from clawd_runtime.bot.store.backends.database import open_database
 for name in sys.argv[2:]:
     channel_class(name)
 open_database(sys.argv[1]).close()

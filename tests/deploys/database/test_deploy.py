@@ -23,7 +23,7 @@ from deploys.firewall.deploy import AddressesFact
 from deploys.ops.accounts import GroupFact, UserFact
 from deploys.ops.debian.packages import BroughtFact, WantedFact
 from deploys.ops.facts import OsReleaseFact, PackagesFact, PathFact, PathState, UnitFact, UnitState
-from deploys.releases import RELEASES
+from deploys.os_releases import RELEASES
 from deploys.tls.certificate import Installed
 from deploys.tls.deploy import CertificateFact
 from inventory.errors import HostError

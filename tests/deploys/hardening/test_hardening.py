@@ -26,7 +26,7 @@ from deploys.ops.debian.packages import WantedFact
 from deploys.ops.facts import PackagesFact, PathFact, PathState, UnitFact, UnitState
 from deploys.ops.paths.files import TEMPLATES, rendered
 from deploys.ops.shell import assignments
-from deploys.releases import RELEASES, release_of
+from deploys.os_releases import RELEASES, release_of
 from inventory.errors import HostError
 from inventory.rules.hardening import RULES
 from tests.deploys.golden import assert_golden

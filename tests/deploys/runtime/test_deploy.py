@@ -12,8 +12,8 @@ from deploys.ops.accounts import GroupFact, UserFact, UserState
 from deploys.ops.facts import OwnersFact, PathFact, PathState, UnitFact, UnitState
 from deploys.runtime.container.image import ImagesFact
 from deploys.runtime.deploy import apply, probe, remove
-from deploys.runtime.good import KEPT
 from deploys.runtime.journal import MachineIdFact, StateFact
+from deploys.runtime.last_good import KEPT
 from deploys.runtime.prune import Entries, EntriesFact
 from deploys.runtime.settings import settings_for
 from inventory.errors import ArtifactError, CapacityError
@@ -141,7 +141,7 @@ def test_removed_files_are_kept_for_a_rollback() -> None:
     run = plan(declared, model=None, facts=there)
     removed = {change.path for change in run.changes if set(change.diff) & {"removed", "stop and remove"}}
     paths = {f"/etc/systemd/system/{path}" if path.endswith(".service") else path for path in removed}
-    # Of releases, those that it may go back to stay: tests/deploys/runtime/test_good.py.
+    # Of releases, those that it may go back to stay: tests/deploys/runtime/test_last_good.py.
     kept = {*(f"/{path}" for path in KEPT), "/opt/clawd/releases"}
     assert {path for path in paths if not any(f"{path}/".startswith(f"{each}/") for each in kept)} == set()
     assert {"/etc/clawd/engine.json", "/etc/clawd/bot-internal", "/etc/clawd/secrets/old-secret"} <= paths

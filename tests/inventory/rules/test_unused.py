@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from inventory.finding import InventoryFinding
 from inventory.model import Inventory
 from inventory.reading.source import KeyPath
+from inventory.rule_findings import InventoryFinding
 from inventory.rules.unused import RULES, SWITCHES
 from tests.deploys.inventories import inventory
 

@@ -12,8 +12,8 @@ import pytest
 
 from provision.artifacts.engine import variants
 from provision.artifacts.engine.wheel import EngineWheel
+from provision.artifacts.host_kind import HostKind
 from provision.artifacts.runtime_source import RuntimeSource
-from provision.artifacts.target import HostKind
 from provision.local.cache import Cache
 
 BOOKWORM = HostKind("x86_64", (3, 11), (2, 36))

@@ -5,10 +5,10 @@ import pytest
 from inventory.errors import ArtifactError
 from provision.artifacts import lockfile
 from provision.artifacts.engine.wheel import BUILD_LOCK
+from provision.artifacts.host_kind import HostKind
 from provision.artifacts.lockfile import Locked
 from provision.artifacts.runtime_source import ENGINE, RuntimeSource
 from provision.artifacts.sandbox_model import MODEL_LOCK
-from provision.artifacts.target import HostKind
 
 A, B = "a" * 64, "b" * 64
 BOOKWORM = HostKind("x86_64", (3, 11), (2, 36))

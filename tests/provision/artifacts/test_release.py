@@ -18,9 +18,9 @@ import pytest
 from provision.artifacts import archive
 from provision.artifacts.engine import variants
 from provision.artifacts.engine.wheel import EngineWheel
+from provision.artifacts.host_kind import HostKind
 from provision.artifacts.release import needed_at_run_time, release_for
 from provision.artifacts.runtime_source import RuntimeSource
-from provision.artifacts.target import HostKind
 from provision.local.cache import Cache
 from tests.timing import least_seconds
 

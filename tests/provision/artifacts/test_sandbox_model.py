@@ -9,8 +9,8 @@ import pytest
 from inventory.errors import ToolError
 from inventory.model_files.gguf import read_header
 from provision.artifacts import sandbox_model as under_test
+from provision.artifacts.host_kind import HostKind
 from provision.artifacts.sandbox_model import sandbox_model
-from provision.artifacts.target import HostKind
 from provision.local.cache import Cache
 
 

@@ -19,7 +19,7 @@ from inventory.load import LoadedInventory
 from inventory.model import Inventory
 from provision.artifacts import select
 from provision.artifacts.engine import variants
-from provision.artifacts.target import PROBE, HostKind
+from provision.artifacts.host_kind import PROBE, HostKind
 from provision.connection.session import Assignment
 from tests.deploys.inventories import REMOTE, inventory
 

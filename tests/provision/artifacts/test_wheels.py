@@ -9,8 +9,8 @@ from packaging.utils import parse_wheel_filename
 
 from inventory.errors import ArtifactError
 from provision.artifacts import lockfile
+from provision.artifacts.host_kind import HostKind
 from provision.artifacts.runtime_source import ENGINE, RuntimeSource
-from provision.artifacts.target import HostKind
 from provision.artifacts.wheels import wheels_for
 from provision.local.cache import Cache
 

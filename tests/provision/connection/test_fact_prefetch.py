@@ -18,7 +18,7 @@ from pyinfra.connectors.util import CommandOutput, OutputLine, make_unix_command
 
 from inventory.load import LoadedInventory
 from inventory.model import Inventory
-from provision.connection.fact_prefetch import Foresight, record_of
+from provision.connection.fact_prefetch import FactPrefetch, record_of
 
 
 class Shell:
@@ -47,15 +47,15 @@ def host(sudo: bool = False) -> Any:
 
 def asking(at: Any, record: Path, *commands: str | StringCommand, **arguments: Any) -> list[list[str]]:
     """What a component that asks these hears, in a run of its own."""
-    foresight = Foresight(at, record)
+    prefetch = FactPrefetch(at, record)
     heard = []
-    with foresight.answering(["base"]):
-        foresight.evaluating("base")
+    with prefetch.answering(["base"]):
+        prefetch.evaluating("base")
         for command in commands:
             asked = StringCommand(command) if isinstance(command, str) else command
             _, output = at.connector.run_shell_command(asked, **arguments)
             heard.append(output.stdout_lines)
-    foresight.remember()
+    prefetch.remember()
     return heard
 
 
@@ -87,7 +87,7 @@ def test_unknown_question_is_asked_and_prefetched_next_time(record: Path) -> Non
 
 def test_record_keeps_questions_of_components_left_out(record: Path) -> None:
     asking(host(), record, "echo one")
-    other = Foresight(host(), record)
+    other = FactPrefetch(host(), record)
     with other.answering(["nginx"]):
         other.evaluating("nginx")
     other.remember()

@@ -117,7 +117,7 @@ def called_by_sudo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("SUDO_GID", "65534")
     home = tmp_path / "home" / "anna"
     home.mkdir(parents=True)
-    monkeypatch.setattr("provision.local_user.pwd.getpwuid", lambda _: SimpleNamespace(pw_dir=str(home)))
+    monkeypatch.setattr("provision.local.user.pwd.getpwuid", lambda _: SimpleNamespace(pw_dir=str(home)))
     return home
 
 
@@ -138,7 +138,7 @@ def test_cache_folder_under_sudo_is_that_of_the_caller_and_owned_by_them(called_
 def test_sudo_variables_are_ignored_without_rights_of_root(
     called_by_sudo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("provision.local_user.os.geteuid", lambda: 1000)
+    monkeypatch.setattr("provision.local.user.os.geteuid", lambda: 1000)
     assert default_folder() == called_by_sudo.parents[1] / "root" / ".cache" / "clawd-provision"
 
 

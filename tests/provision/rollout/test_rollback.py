@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deploys.runtime.good import KEEP, PUT_BACK
+from deploys.runtime.last_good import KEEP, PUT_BACK
 from inventory.errors import ConnectError
 from provision.plan import HostPlan, HostResult, OperationFailure, PlannedOperation, Status
 from provision.rollout.rollback import Rollback

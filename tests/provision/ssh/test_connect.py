@@ -19,7 +19,7 @@ import pytest
 
 from inventory.errors import ConnectError
 from inventory.load import LoadedInventory
-from inventory.local_files import named as named_files
+from inventory.local_files import existence as named_files
 from inventory.model import Inventory
 from provision.local.ask import NoTerminal
 from provision.local.concurrency import outcomes

@@ -27,7 +27,7 @@ from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.service.readiness import Readiness
 from clawd_runtime.bot.service.rejections import Rejections
 from clawd_runtime.bot.settings import BotSettings, ModelEndpoint
-from clawd_runtime.bot.store.database import OpenDatabase
+from clawd_runtime.bot.store.backends.database import OpenDatabase
 from clawd_runtime.bot.store.store import Store
 from clawd_runtime.errors import StoreError
 

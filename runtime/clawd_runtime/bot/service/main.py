@@ -23,7 +23,7 @@ from clawd_runtime.bot.service.app import BotService
 from clawd_runtime.bot.service.process import BoundSocket, listen_on, serve
 from clawd_runtime.bot.service.rejections import OnceAMinute
 from clawd_runtime.bot.settings import BotSettings, load_settings
-from clawd_runtime.bot.store.database import open_database
+from clawd_runtime.bot.store.backends.database import open_database
 from clawd_runtime.errors import SettingsError, StoreError
 
 log = logging.getLogger("clawd.bot")

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from clawd_runtime.bot.handling.rate_limit import WINDOW, RateLimitVerdict
 from clawd_runtime.bot.store import members, schema
-from clawd_runtime.bot.store.inserting import insert_new
+from clawd_runtime.bot.store.backends.inserting import insert_new
 from clawd_runtime.bot.text.unicode import whole_characters
 from clawd_runtime.bot.values import ChatKind, ConversationKey, Inbound, MessagePart, PartKind, Quote
 

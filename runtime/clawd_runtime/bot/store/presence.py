@@ -12,8 +12,8 @@ from typing import Any
 
 import psycopg
 
+from clawd_runtime.bot.store.backends.psycopg_errors import reason_of
 from clawd_runtime.bot.store.members import LOCKS, NOTICES, Census, Notice
-from clawd_runtime.bot.store.psycopg_errors import reason_of
 from clawd_runtime.errors import StoreError
 
 SILENCE = "12s"

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from clawd_runtime.bot.ports import StoredAnswer, TokenUse
 from clawd_runtime.bot.store import history, inbox, members, outbox, tokens
-from clawd_runtime.bot.store.database import Deposed, OpenDatabase
+from clawd_runtime.bot.store.backends.database import Deposed, OpenDatabase
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Behind, Task
 from clawd_runtime.bot.store.members import Notice

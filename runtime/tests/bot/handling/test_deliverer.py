@@ -12,7 +12,7 @@ from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater, Undeliv
 from clawd_runtime.bot.handling import deliverer, keyed_queue
 from clawd_runtime.bot.handling.backoff import backoff
 from clawd_runtime.bot.handling.worker import replies_to
-from clawd_runtime.bot.store.database import open_database
+from clawd_runtime.bot.store.backends.database import open_database
 from clawd_runtime.bot.store.inbox import Task
 from clawd_runtime.bot.store.store import Settlement, Store
 from clawd_runtime.bot.values import ConversationKey, Reply, SentRef

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from clawd_runtime.bot.service.http import LARGEST_BODY, application
 from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.service.readiness import Readiness
-from clawd_runtime.bot.store.database import OpenDatabase, open_database
+from clawd_runtime.bot.store.backends.database import OpenDatabase, open_database
 from clawd_runtime.bot.store.store import Store
 from clawd_runtime.errors import StoreError
 

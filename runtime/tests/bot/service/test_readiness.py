@@ -18,7 +18,7 @@ import pytest
 
 from clawd_runtime.bot.service import readiness
 from clawd_runtime.bot.service.readiness import Probe, Readiness
-from clawd_runtime.bot.store.database import open_database
+from clawd_runtime.bot.store.backends.database import open_database
 from clawd_runtime.bot.store.store import Store
 from clawd_runtime.errors import StoreError
 from tests.bot.postgres import PASSWORD, Server

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from clawd_runtime.bot.handling.rate_limit import RateLimitVerdict
-from clawd_runtime.bot.store.database import Deposed, OpenDatabase, open_database
+from clawd_runtime.bot.store.backends.database import Deposed, OpenDatabase, open_database
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Behind, Task
 from clawd_runtime.bot.store.members import Notice, Presence, share_of

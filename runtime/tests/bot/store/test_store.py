@@ -19,7 +19,7 @@ from sqlalchemy.event import listens_for
 from clawd_runtime.bot.handling.rate_limit import RateLimitVerdict
 from clawd_runtime.bot.ports import StoredAnswer
 from clawd_runtime.bot.store import history, schema
-from clawd_runtime.bot.store.database import OpenDatabase, open_database
+from clawd_runtime.bot.store.backends.database import OpenDatabase, open_database
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Behind, Task
 from clawd_runtime.bot.store.outbox import Delivery

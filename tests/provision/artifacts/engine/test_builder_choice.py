@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from inventory.errors import ArtifactError
 from provision.artifacts.engine.builder_choice import BuildMachine, choose_builders
-from provision.artifacts.target import HostKind
+from provision.artifacts.host_kind import HostKind
 
 BOOKWORM = HostKind("x86_64", (3, 11), (2, 36))
 TRIXIE = HostKind("x86_64", (3, 13), (2, 41))

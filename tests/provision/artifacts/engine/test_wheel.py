@@ -13,9 +13,9 @@ from provision.artifacts import lockfile
 from provision.artifacts.engine import variants, wheel
 from provision.artifacts.engine.recipe import KEY, SDIST, TOOLS
 from provision.artifacts.engine.wheel import EngineWheel, NvidiaRepository, cached, engine_wheels, fetch_sdist
+from provision.artifacts.host_kind import HostKind
 from provision.artifacts.lockfile import Locked
 from provision.artifacts.runtime_source import RuntimeSource
-from provision.artifacts.target import HostKind
 from provision.local.cache import Cache
 
 BOOKWORM = HostKind("x86_64", (3, 11), (2, 36))

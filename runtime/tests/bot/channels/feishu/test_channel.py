@@ -27,7 +27,7 @@ from clawd_runtime.bot.channels.feishu.channel import FeishuChannel, FeishuSetti
 from clawd_runtime.bot.credentials import Credentials as Secrets
 from clawd_runtime.bot.ports import StoredAnswer, TokenUse
 from clawd_runtime.bot.service.app import KEEP_SECONDS
-from clawd_runtime.bot.store.database import open_database
+from clawd_runtime.bot.store.backends.database import open_database
 from clawd_runtime.bot.store.store import Store
 from clawd_runtime.bot.values import ConversationKey, Inbound, MessagePart, Quote, Reply, reply_key
 from clawd_runtime.errors import ChannelError

@@ -15,9 +15,9 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
+from clawd_runtime.bot.store.backends.psycopg_errors import reason_of
 from clawd_runtime.bot.store.members import LOCKS, Presence
 from clawd_runtime.bot.store.presence import PostgresPresence
-from clawd_runtime.bot.store.psycopg_errors import reason_of
 from clawd_runtime.bot.store.schema import LEAST_FREE, migrate
 from clawd_runtime.errors import StoreError
 

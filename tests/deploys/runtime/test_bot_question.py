@@ -26,8 +26,8 @@ from clawd_runtime.bot.text.messages import CATALOGUE
 from deploys.nginx.settings import NginxSettings
 from deploys.nginx.settings import settings_for as nginx_settings
 from deploys.ops.checks import CheckFailed
+from deploys.runtime.bot_question import expect_answer
 from deploys.runtime.console import console_secret
-from deploys.runtime.question import expect_answer
 from tests.deployment import ROOT
 from tests.deploys.inventories import CHANNELS, SECRETS, inventory
 from tests.deploys.nginx.front import free_port

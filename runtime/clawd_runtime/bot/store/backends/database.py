@@ -243,9 +243,9 @@ def open_database(url: str, password: str | None = None) -> OpenDatabase:
     """Open the database and migrate its schema; raise `StoreError` if it cannot be used."""
     # Imported only when used, because every library takes memory.
     if url.startswith("sqlite:"):
-        from clawd_runtime.bot.store.sqlite import open_sqlite
+        from clawd_runtime.bot.store.backends.sqlite import open_sqlite
 
         return OpenDatabase(open_sqlite(url))
-    from clawd_runtime.bot.store.postgres import open_postgres
+    from clawd_runtime.bot.store.backends.postgres import open_postgres
 
     return OpenDatabase(open_postgres(url, password))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deploys.runtime.good import ARCHIVE, KEEP, PUT_BACK
+from deploys.runtime.last_good import ARCHIVE, KEEP, PUT_BACK
 from deploys.runtime.prune import Entries, EntriesFact, outdated
 
 SYSTEMCTL = """#!/bin/sh

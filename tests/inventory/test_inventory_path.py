@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from inventory.errors import ClawdError
-from inventory.find import find, inventories
+from inventory.inventory_path import find, inventories
 
 
 @pytest.fixture

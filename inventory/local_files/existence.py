@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from inventory.finding import InventoryFinding
 from inventory.model import Inventory
 from inventory.reading.source import KeyPath
+from inventory.rule_findings import InventoryFinding
 
 _READ = 4096
 

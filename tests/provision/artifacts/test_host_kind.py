@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from packaging.markers import default_environment
 
 from inventory.errors import ArtifactError
-from provision.artifacts.target import PROBE, HostKind
+from provision.artifacts.host_kind import PROBE, HostKind
 
 KINDS = st.builds(
     HostKind,

@@ -1,0 +1,1 @@
+"""Databases of the bot: a SQLite file, or PostgreSQL."""
