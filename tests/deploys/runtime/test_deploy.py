@@ -16,6 +16,7 @@ from deploys.runtime.journal import MachineIdFact, StateFact
 from deploys.runtime.last_good import KEPT
 from deploys.runtime.prune import Entries, EntriesFact
 from deploys.runtime.settings import settings_for
+from deploys.settings import supplies_from
 from inventory.errors import ArtifactError, CapacityError
 from inventory.model import Inventory
 from tests.deploys.harness import Machine, Run
@@ -100,6 +101,15 @@ def test_release_that_changes_only_the_bot_does_not_change_the_engine_unit() -> 
     assert engine_unit(RELEASE) == engine_unit(other)
     assert engine_unit(RELEASE) != engine_unit(replace(other, engine_digest="99" * 8))
     assert engine_unit(RELEASE) != engine_unit(replace(other, engine_digest=None))
+
+
+def test_archive_without_a_manifest_is_identified_by_its_own_digest() -> None:
+    """As declared in plain data for pyinfra: archive, digest and size."""
+    described = {"archive": "r.tar.gz", "sha256": "ab" * 32, "size": 1}
+    release = supplies_from({"release": described}).release
+    assert release is not None
+    assert release.id == "ab" * 8
+    assert place(plan(inventory(), release=release), f"Unpack /opt/clawd/releases/{'ab' * 8}") >= 0
 
 
 def test_the_same_release_in_another_archive_changes_nothing() -> None:
