@@ -20,7 +20,7 @@ sort -u | while read -r folder; do [ "$(stat -c %U "$folder")" = root ] || echo 
 """
 SHOWN = "python3 -c \"import urllib.request as r; print(r.urlopen('http://127.0.0.1:9100/metrics').read().decode())\""
 
-box = boxes("clrw", 71)
+box = boxes("clrw", 176)
 
 
 class Attacked(Host):

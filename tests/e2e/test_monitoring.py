@@ -102,7 +102,7 @@ class Watched:
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("watched")
     box = Layout(
-        folder / "sandbox", bridge="clmo", subnet=IPv4Network("10.213.95.0/24"), table="clawd_mon_test"
+        folder / "sandbox", bridge="clem", subnet=IPv4Network("10.213.174.0/24"), table="clawd_mon_test"
     )
     world = World(folder, box)
     with (

@@ -46,7 +46,7 @@ APT = "/usr/local/sbin/apt-get"
 BROKEN = "/run/systemd/system/systemd-journald.service.d/broken.conf"
 
 
-box = boxes("clph", 94)
+box = boxes("clpf", 173)
 
 
 class Base(Host):

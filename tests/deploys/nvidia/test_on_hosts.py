@@ -32,7 +32,7 @@ WantedBy=multi-user.target
 """
 
 
-box = boxes("cldk", 90)
+box = boxes("clnv", 175)
 
 
 @dataclass(frozen=True)

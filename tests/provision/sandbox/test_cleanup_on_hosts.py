@@ -37,7 +37,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[Layout]:
-    number = 100 + os.getpid() % 150
+    number = 200 + os.getpid() % 50
     box = Layout(
         folder=tmp_path / "second" / ".sandbox",
         bridge=f"cl{number}",

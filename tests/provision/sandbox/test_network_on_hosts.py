@@ -79,7 +79,7 @@ print(json.dumps(seen))
 
 @pytest.fixture
 def box(tmp_path: Path) -> Layout:
-    number = 100 + os.getpid() % 150
+    number = 200 + os.getpid() % 50
     box = Layout(
         folder=tmp_path / ".sandbox",
         bridge=f"cn{number}",

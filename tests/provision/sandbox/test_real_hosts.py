@@ -26,7 +26,7 @@ pytestmark = on_hosts(seconds=300)
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
     # Its own names and network, so that several test runs can run at once.
-    number = 100 + os.getpid() % 150
+    number = 200 + os.getpid() % 50
     box = Layout(
         folder=tmp_path_factory.mktemp("box") / ".sandbox",
         bridge=f"ct{number}",

@@ -32,7 +32,7 @@ from provision.verification.run import verify
 from tests.hosts import Box, Host, boxes, in_every_run, on_hosts
 
 pytestmark = on_hosts(seconds=400)
-box = boxes("clsl", 171)
+box = boxes("clsl", 172)
 PASSWORD = "it's $ecret \\ pässword"
 BASE = Selection(components=("base",))
 WORD = "$ecret"

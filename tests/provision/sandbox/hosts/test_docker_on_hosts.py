@@ -43,7 +43,7 @@ Do = Callable[..., str]
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
     """A host with a Docker engine, without nspawn, and with this program's sandbox."""
-    number = 100 + os.getpid() % 150
+    number = 200 + os.getpid() % 50
     box = Layout(
         folder=tmp_path_factory.mktemp("docker") / ".sandbox",
         bridge=f"cd{number}",
