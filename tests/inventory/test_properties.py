@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
@@ -170,12 +170,21 @@ inventories: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 )
 
 
+QUESTION_MARK: dict[str, Any] = {
+    "hosts": {"bot1": {"address": "192.0.2.1"}},
+    "models": {"default": {"engine": "openai-compatible", "endpoint": "https://x/v1", "model": "?0"}},
+}
+
+
 @quick
+@example(data=QUESTION_MARK)
 @given(data=inventories)
 def test_dumped_inventory_loads_as_the_same(laptop: Path, data: dict[str, Any]) -> None:
     declared = Inventory.model_validate(data)
     stream = io.StringIO()
-    YAML(typ="safe", pure=True).dump(without_nothing(public_view(declared)), stream)
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False  # as people write it; in braces the library does not read its own `?0`
+    yaml.dump(without_nothing(public_view(declared)), stream)
     (laptop / "any.yml").write_text(stream.getvalue(), encoding="utf-8")
     assert load(laptop / "any.yml").inventory == declared
 

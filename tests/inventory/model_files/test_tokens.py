@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import time
 from functools import cache
@@ -80,7 +81,9 @@ def test_long_text_without_spaces_is_counted_in_time(text: str) -> None:
 @cache
 def real() -> Any:
     llama_cpp = pytest.importorskip("llama_cpp")
-    return llama_cpp.Llama(str(MODEL), vocab_only=True, verbose=False)
+    loaded = llama_cpp.Llama(str(MODEL), vocab_only=True, verbose=False)
+    atexit.register(loaded.close)  # Python's own order at the end is too late for it
+    return loaded
 
 
 def exact(text: str) -> int:
