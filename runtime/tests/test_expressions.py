@@ -13,6 +13,8 @@ import pytest
 
 import clawd_runtime
 
+pytestmark = pytest.mark.slow
+
 SIZE = 8000
 SECONDS = 0.3
 # Used only for texts of at most this size.

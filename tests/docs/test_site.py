@@ -14,6 +14,8 @@ import pytest
 from docs.generator import site
 from tests.docs.pages import ROOT, component_pages
 
+pytestmark = pytest.mark.slow
+
 ELSEWHERE = re.compile(
     r"<(?:script|img|iframe|source)[^>]*\ssrc=\"?(?:https?:)?//|<link[^>]*\shref=\"?(?:https?:)?//[^>]*stylesheet|"
     r"<link[^>]*stylesheet[^>]*\shref=\"?(?:https?:)?//|@import\s+url\(\"?(?:https?:)?//"

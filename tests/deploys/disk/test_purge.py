@@ -12,6 +12,8 @@ import pytest
 from deploys.ops.paths import data
 from tests.deploys.harness import Machine, Run
 
+pytestmark = pytest.mark.slow
+
 
 def _shell(command: str, *arguments: str | Path) -> str:
     done = subprocess.run(["sh", "-ec", command, "sh", *map(str, arguments)], capture_output=True, text=True)

@@ -26,7 +26,7 @@ FORMAT = program("deploys/disk/scripts/format.sh")
 PLACE = program("deploys/disk/scripts/place.sh")
 RELEASE = program("deploys/disk/scripts/release.sh")
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")]
 
 # Runs before every command of the script and of its functions, and ends it at the chosen one.
 KILLER = r"""

@@ -21,6 +21,7 @@ from tests.deploys.inventories import inventory
 from tests.deploys.nginx.front import NGINX, Served, nginx
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ip"), reason="network namespaces need root"),
     pytest.mark.skipif(not NGINX, reason="there is no nginx"),
 ]

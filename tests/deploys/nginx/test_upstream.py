@@ -20,6 +20,8 @@ import pytest
 from deploys.nginx.settings import PathSettings
 from tests.deploys.nginx.front import Served, bot, free_port, nginx
 
+pytestmark = pytest.mark.slow
+
 ANY = PathSettings(requests_per_second=100_000, burst=100_000)
 UNLIMITED: dict[str, Any] = {
     "telegram": ANY,

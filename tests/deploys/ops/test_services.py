@@ -15,6 +15,8 @@ from deploys.ops.paths import files
 from deploys.ops.services import Service, action_for, stamp_of
 from tests.deploys.harness import OWN, Machine, Run
 
+pytestmark = pytest.mark.slow
+
 SYSTEMCTL = """#!/bin/sh
 # State of the one unit in files of this folder; what was asked is appended to `asked`.
 cd "$(dirname "$0")"

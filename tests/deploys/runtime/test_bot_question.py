@@ -33,6 +33,8 @@ from tests.deploys.inventories import CHANNELS, SECRETS, inventory
 from tests.deploys.nginx.front import free_port
 from tests.hosts import until
 
+pytestmark = pytest.mark.slow
+
 SECRET = SecretStr("0123456789abcdef0123456789abcdef")
 
 

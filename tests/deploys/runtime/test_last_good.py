@@ -14,6 +14,8 @@ import pytest
 from deploys.runtime.last_good import ARCHIVE, KEEP, PUT_BACK
 from deploys.runtime.prune import Entries, EntriesFact, outdated
 
+pytestmark = pytest.mark.slow
+
 SYSTEMCTL = """#!/bin/sh
 root={root}
 unit=$(printf '%s' "$*" | grep -o 'clawd-[a-z]*' | head -n 1)

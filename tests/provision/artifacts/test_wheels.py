@@ -14,6 +14,8 @@ from provision.artifacts.runtime_source import ENGINE, RuntimeSource
 from provision.artifacts.wheels import wheels_for
 from provision.local.cache import Cache
 
+pytestmark = pytest.mark.slow
+
 BOOKWORM = HostKind("x86_64", (3, 11), (2, 36))
 TRIXIE_ARM = HostKind("aarch64", (3, 13), (2, 41))
 

@@ -24,7 +24,7 @@ from provision.local.run_log import RunLog
 from provision.ssh import transport
 from tests.provision.sshd import Sshd, keygen, needs_sshd, serving
 
-pytestmark = needs_sshd
+pytestmark = [pytest.mark.slow, needs_sshd]
 MODELS = {"default": {"engine": "openai-compatible", "endpoint": "https://models.example.com/v1"}}
 
 

@@ -33,6 +33,8 @@ from provision.ssh.login import LoginRefusedError
 from provision.ssh.route import Hop, Route, route_to, with_addresses
 from tests.provision.sshd import Sshd, agent, keygen, needs_sshd, serving
 
+pytestmark = pytest.mark.slow
+
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1TrMRtPh1G1NTgXxV9ywGfrfDRKpbHaCfmTyLZCqzm"
 MODELS = {"default": {"engine": "openai-compatible", "endpoint": "https://models.example.com/v1"}}
 

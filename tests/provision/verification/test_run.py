@@ -22,6 +22,8 @@ from provision.reporting.display import show_verification
 from provision.verification import run as checks
 from tests.provision.ssh_servers import Server, serving
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 GREET = """
 def test_the_host_says_{}(host):

@@ -16,6 +16,8 @@ from deploys.ops.paths import files, originals
 from inventory.errors import HostError
 from tests.deploys.harness import OWN, Machine
 
+pytestmark = pytest.mark.slow
+
 
 def applied(operations: Callable[[], object]) -> None:
     def deploy() -> None:

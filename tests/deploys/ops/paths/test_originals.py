@@ -25,6 +25,8 @@ from deploys.ops.removal import removal
 from deploys.registry import COMPONENTS
 from tests.deploys.harness import OWN, Machine, Run
 
+pytestmark = pytest.mark.slow
+
 
 def applied(operations: Callable[[], object], *, execute: bool = True) -> Run:
     def deploy() -> None:

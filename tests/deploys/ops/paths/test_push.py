@@ -20,6 +20,8 @@ from deploys.ops.paths.stream import PIECE, part_of
 from deploys.ops.run_state import run_state
 from tests.deploys.harness import OWN, Line, Machine, Run
 
+pytestmark = pytest.mark.slow
+
 CONTENT = bytes(range(256)) * 4096 * 3  # 3 MiB, 12 pieces
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
