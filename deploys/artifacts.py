@@ -29,7 +29,7 @@ class ReleaseArchive:
 
     @property
     def content(self) -> str:
-        """The digest by which a host recognises the release, whatever archive it came in."""
+        """The digest by which a host recognises the release in any archive."""
         return self.manifest_digest or self.sha256
 
 

@@ -34,7 +34,7 @@ class Service:
     watch: tuple[str, ...] = ()
     """Files of the host that it reads: it is restarted when they differ from those of its last good start."""
     inputs: str = ""
-    """Digest of what it reads besides files; another one restarts it, too."""
+    """Digest of further input that it reads; a change restarts it, too."""
     reload: bool = False
     """Whether a unit that runs is reloaded instead of restarted."""
     ready: str | None = None

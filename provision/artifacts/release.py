@@ -63,7 +63,7 @@ def release_for(
 ) -> RuntimeRelease:
     """Return the release for hosts of `kind`; built when its inputs changed, else from the cache.
 
-    Hosts that get an engine with all variants for processors share it, whatever their processor.
+    Hosts that get an engine with all variants for processors share it, with any processor.
 
     Raises `ArtifactError` when a package cannot be downloaded or is damaged.
     """

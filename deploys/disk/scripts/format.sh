@@ -27,7 +27,7 @@ if [ "$state" = blank ]; then
     [ ! "$(partition)" ] || refuse "it has partitions"
     printf 'label: gpt\ntype=linux, name=%s\n' "$begun" | sfdisk --quiet --wipe never "$disk"
 fi
-# Where nothing else has told the kernel of the partition.
+# Where nothing else has made the kernel read the partition table.
 partx --update "$disk" 2>/dev/null || true
 if command -v udevadm >/dev/null; then udevadm settle --timeout 30 || true; fi
 seconds=0

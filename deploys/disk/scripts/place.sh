@@ -51,7 +51,7 @@ fi
 systemctl daemon-reload
 systemctl enable --quiet "$unit"
 if ! same "$folder" "$target"; then
-    # Nobody writes into what is below the mount when the disk is away.
+    # No program writes into what is below the mount when the disk is away.
     [ -d "$folder" ] || { mkdir -p "${folder%/*}" && mkdir -m 0000 "$folder"; }
     systemctl reset-failed "$unit" 2>/dev/null || true
     systemctl start "$unit" || { journalctl --no-pager --quiet --lines 5 --unit "$unit" >&2; exit 1; }

@@ -82,7 +82,7 @@ keep() {
 }
 [ -d "$good" ] || [ ! -d "$good.old" ] || mv "$good.old" "$good"
 rm -f "$stamp"
-# Always: systemd does not see by itself that a new folder of drop-ins needs it.
+# Always: systemd does not detect that a new folder of drop-ins needs it.
 quietly systemctl daemon-reload || exit 1
 case $(property UnitFileState) in
     masked) { touch "$masked" && quietly systemctl unmask "$unit"; } || failed "cannot be unmasked" ;;

@@ -9,8 +9,8 @@ pending() {  # NAME=VERSION of what is there and would be upgraded, from wanted 
         printf '%s\n' "$kept"
         return
     fi
-    told=$(LC_ALL=C apt-get -s -q --with-new-pkgs upgrade </dev/null) || return 1
-    found=$(printf '%s\n' "$told" |
+    planned=$(LC_ALL=C apt-get -s -q --with-new-pkgs upgrade </dev/null) || return 1
+    found=$(printf '%s\n' "$planned" |
         sed -n 's/^Inst \([^ ]*\) \[[^]]*\] (\([^ ]*\) \(.*\) \[[^]]*\]).*/\1=\2 \3/p' |
         grep -E -e "$origins" | cut -d ' ' -f 1)
     printf '%s\n' "$found"

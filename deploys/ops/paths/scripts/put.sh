@@ -8,14 +8,14 @@ umask 077
 keeper=$(keeper "$(dirname "$dest")")
 if [ "$keeper" ]; then
     own_only "$dest" "$keeper" "$belongs"
-    beside=$(mktemp -d)
-    trap 'rm -rf "$beside"' EXIT
+    workplace=$(mktemp -d)
+    trap 'rm -rf "$workplace"' EXIT
 else
-    beside=$(dirname "$dest")
+    workplace=$(dirname "$dest")
     trap 'rm -f "$temporary"' EXIT
 fi
 trap 'exit 129' HUP INT TERM
-temporary=$(mktemp --suffix="$suffix" "$beside/.clawd-XXXXXX")
+temporary=$(mktemp --suffix="$suffix" "$workplace/.clawd-XXXXXX")
 receive "$temporary"
 { eval "$check"; } >&2
 if [ "$keeper" ]; then
