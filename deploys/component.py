@@ -24,7 +24,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from deploys.resources import HostResources
-from inventory.model import Inventory, Network, Port
+from inventory.model import Inventory
+from inventory.types import Network, Port
 
 
 class ComponentSettings(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from inventory.model import Host
+from inventory.sections.hosts import Host
 from inventory.values import size_in_bytes
 
 

@@ -25,7 +25,7 @@ from deploys.ops.services import Service, good_path, stamp_path
 from deploys.ops.shell import assignments, script
 from deploys.settings import purging, settings_of
 from inventory.errors import HostError
-from inventory.model import Operator
+from inventory.sections.base import Operator
 
 OPERATORS = "clawd-operators"
 USUAL_SSH_PORT = 22

@@ -8,8 +8,9 @@ from pydantic import Field
 
 from deploys.component import ComponentSettings, Need
 from deploys.resources import HostResources
-from inventory.model import Inventory, Operator, Port
-from inventory.types import PackageName, Size, TimeZone
+from inventory.model import Inventory
+from inventory.sections.base import Operator
+from inventory.types import PackageName, Port, Size, TimeZone
 from inventory.values import size_in_bytes
 
 ALWAYS = ("ca-certificates", "libgomp1", "python3", "sudo", "tzdata")

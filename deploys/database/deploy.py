@@ -27,8 +27,8 @@ from deploys.topology.certificates import CERTIFICATE_FOLDERS
 from deploys.topology.database import NAME
 from inventory.addresses import is_address
 from inventory.errors import HostError
-from inventory.model import Network
 from inventory.rules.database import PORT
+from inventory.types import Network
 from inventory.values import MIB
 
 FOLDERS = {

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from deploys.component import ComponentSettings
 from deploys.topology.engines import MODELS_FOLDER, model_of
-from inventory.model import Host, Inventory
+from inventory.model import Inventory
+from inventory.sections.hosts import Host
 from inventory.types import Device, HostFolder
 
 

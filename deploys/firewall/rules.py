@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, collapse_addresses,
 
 from deploys.component import Opening
 from deploys.firewall.settings import FirewallSettings
-from inventory.model import Network
+from inventory.types import Network
 
 Resolved = Mapping[str, tuple[str, ...]]
 """Addresses by host name."""

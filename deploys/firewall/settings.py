@@ -6,7 +6,8 @@ from pydantic import Field
 
 from deploys.component import ComponentSettings, Opening
 from deploys.registry import COMPONENTS
-from inventory.model import Inventory, Network, Port
+from inventory.model import Inventory
+from inventory.types import Network, Port
 
 
 class FirewallSettings(ComponentSettings):

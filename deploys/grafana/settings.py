@@ -10,9 +10,9 @@ from deploys.component import ComponentSettings, Need, Opening
 from deploys.resources import HostResources
 from deploys.topology.addresses import canonical
 from deploys.topology.monitoring import ALERTMANAGER_PORT, PROMETHEUS_PORT, monitoring_host
-from inventory.model import Inventory, Network
+from inventory.model import Inventory
 from inventory.sections.monitoring import Thresholds
-from inventory.types import RepositoryUrl
+from inventory.types import Network, RepositoryUrl
 from inventory.values import MIB
 
 MEMORY, PROGRAMS, DATA = 200 * MIB, 650 * MIB, 64 * MIB

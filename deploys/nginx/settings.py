@@ -11,10 +11,10 @@ from deploys.tls.certificate import leaf_of, names_of
 from deploys.tls.settings import ProvidedSettings
 from deploys.topology.addresses import canonical
 from deploys.topology.bots import bots_behind, bots_over_tls, public_name, upstream
-from inventory.model import Inventory, Network
+from inventory.model import Inventory
 from inventory.rules.nginx import STATUS_PORT
 from inventory.sections.nginx import Limit
-from inventory.types import BodySize
+from inventory.types import BodySize, Network
 
 TELEGRAM_RANGES = ("149.154.160.0/20", "91.108.4.0/22")
 """Networks from which Telegram calls webhooks: https://core.telegram.org/bots/webhooks"""

@@ -15,7 +15,8 @@ import uuid
 import jwt
 from pydantic import SecretStr
 
-from inventory.model import Channels, Inventory
+from inventory.model import Inventory
+from inventory.sections.channels import Channels
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 TOKEN_LIFETIME_S = 300

@@ -16,8 +16,10 @@ from deploys.topology.certificates import AUTHORITY, CERTIFICATE_FOLDERS
 from deploys.topology.database import database_url
 from deploys.topology.engines import computes_on_gpu, local_model
 from deploys.topology.monitoring import watched_from
-from inventory.model import Channels, Inventory, LocalModel, RemoteModel
+from inventory.model import Inventory
+from inventory.sections.channels import Channels
 from inventory.sections.docker import Docker
+from inventory.sections.models import LocalModel, RemoteModel
 from inventory.types import Image, Line, Registry, RegistryUser, Size, Text
 from inventory.values import size_in_bytes
 

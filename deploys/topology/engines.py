@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from inventory.errors import ClawdError
-from inventory.model import Inventory, LocalModel
+from inventory.model import Inventory
+from inventory.sections.models import LocalModel
 
 MODELS_FOLDER = "/var/lib/clawd/models"
 """Folder of model files on a host."""

@@ -24,12 +24,13 @@ from pydantic_core import PydanticUndefined
 from docs.generator import example
 from docs.generator.markdown import code, generated
 from inventory import types as declared_types
-from inventory.model import Declared, Inventory
+from inventory.model import Inventory
+from inventory.types import Declared
 
 SINCE = re.compile(r"^- \*\*`([^`]+)`\*\* .*\n  .*; since: (\d+\.\d+\.\d+)$", re.MULTILINE)
 HOW = """
-Every setting that an inventory can have, from the model that checks it (`inventory/model.py`,
-`inventory/sections/`). Examples come from
+Every setting that an inventory can have, from the model that checks it (`inventory/sections/`).
+Examples come from
 [`inventory/example-prod.yml`](../../inventory/example-prod.yml), which explains them in context. `NAME`
 stands for the name that you give a host, `[]` for each entry of a list. A secret is given as `!env
 NAME`, `!file PATH`, `!cmd COMMAND` or `!age` with an encrypted block, never in plain text. Paths are

@@ -8,7 +8,7 @@ from pathlib import Path
 from inventory.errors import ArtifactError
 from inventory.local_files import existence
 from inventory.local_files.existence import present, shown_name
-from inventory.model import Inventory, LocalModel
+from inventory.model import Inventory
 from inventory.model_files import chat_template
 from inventory.model_files.chat_template import TemplateProblem
 from inventory.model_files.context_budget import counted, left_for_prompt, shortage
@@ -17,6 +17,7 @@ from inventory.model_files.gguf import GgufHeader, read_header, unservable
 from inventory.reading.source import KeyPath
 from inventory.rule_findings import InventoryFinding
 from inventory.rules.services import LEAST_ENGINE_MEMORY
+from inventory.sections.models import LocalModel
 from inventory.values import size_in_bytes
 
 

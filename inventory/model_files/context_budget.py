@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from inventory.model import DeclaredModel, LocalModel
 from inventory.model_files.tokens import TokenCount, most_tokens, token_count
 from inventory.reading.error_messages import dotted
 from inventory.reading.source import KeyPath
 from inventory.rule_findings import InventoryFinding
+from inventory.sections.models import DeclaredModel, LocalModel
 
 QUESTION_TOKENS = 512
 """Tokens reserved for a question."""

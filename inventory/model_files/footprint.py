@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from inventory.errors import ArtifactError
-from inventory.model import LocalModel
 from inventory.model_files.gguf import GgufHeader, read_header
+from inventory.sections.models import LocalModel
 
 MIB = 1 << 20
 STEP = 256

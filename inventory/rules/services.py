@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from inventory.model import Inventory, LocalModel
+from inventory.model import Inventory
 from inventory.model_files.context_budget import shortage
 from inventory.model_files.tokens import TokenCount, count
 from inventory.reading.source import KeyPath
 from inventory.rule_findings import EVERY_ROLE, InventoryFinding, InventoryRule, at_least
 from inventory.rules.secrets import OFFICIAL_TELEGRAM
+from inventory.sections.models import LocalModel
 from inventory.values import check_file_name
 
 TELEGRAM_WEBHOOK_PORTS = (443, 80, 88, 8443)  # https://core.telegram.org/bots/api#setwebhook

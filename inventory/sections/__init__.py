@@ -1,1 +1,1 @@
-"""Sections of an inventory that components read; `inventory.model` has the others and combines them."""
+"""Sections of an inventory, one module for each; `inventory.model` combines them."""

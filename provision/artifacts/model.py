@@ -9,8 +9,8 @@ from pathlib import Path
 
 from deploys.artifacts import ModelFile
 from inventory.errors import ArtifactError
-from inventory.model import LocalModel
 from inventory.model_files.gguf import read_header, unservable
+from inventory.sections.models import LocalModel
 from provision.local.cache import Cache, sha256_of
 from provision.local.report_progress import ReportProgress, silent
 

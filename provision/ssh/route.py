@@ -16,7 +16,8 @@ from pydantic import SecretStr
 from inventory.addresses import check_host
 from inventory.errors import ConnectError
 from inventory.load import LoadedInventory
-from inventory.model import Bastion, Host, Inventory
+from inventory.model import Inventory
+from inventory.sections.hosts import Bastion, Host
 from provision.ssh.config import Destination, SshConfig, jump_of
 from provision.ssh.known_hosts import SSH_PORT, KnownHosts, names_of, read_files
 from provision.ssh.login import Keys

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from inventory.load import load
-from inventory.model import Declared, Inventory, LocalModel
+from inventory.model import Inventory
 from inventory.reading import schema
+from inventory.sections.models import LocalModel
+from inventory.types import Declared
 from tests import ggufs
 from tests.inventory.conftest import SECRETS, private
 

@@ -7,7 +7,7 @@ import pytest
 
 from inventory.errors import ClawdError, InventoryError
 from inventory.load import PLACEHOLDER, load
-from inventory.model import LocalModel
+from inventory.sections.models import LocalModel
 from tests import ggufs
 from tests.inventory.conftest import SECRETS, VALID, private
 

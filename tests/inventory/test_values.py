@@ -21,8 +21,9 @@ from deploys.ops.debian.sources import stanza
 from deploys.topology.addresses import host_and_port
 from inventory import types, values
 from inventory.dns_providers import check_dns_provider
-from inventory.model import Inventory, Telegram
+from inventory.model import Inventory
 from inventory.reading.schema_walk import Spot, spot_at
+from inventory.sections.channels import Telegram
 from inventory.values import ValueProblem, size_in_bytes
 from tests.deploys.inventories import inventory
 

@@ -24,7 +24,7 @@ from deploys.ops.facts import (
 )
 from deploys.ops.removal import Originals, OriginalsFact
 from inventory.errors import HostError
-from inventory.model import Operator
+from inventory.sections.base import Operator
 from tests.deploys.golden import assert_golden
 from tests.deploys.harness import Machine, Run
 from tests.deploys.inventories import inventory

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from inventory.local_files.contents import files
-from inventory.model import Host, Inventory, LocalModel, Models
+from inventory.model import Inventory
 from inventory.model_files.footprint import MIB, PROCESS, footprint, of_model, split, tier_of
 from inventory.model_files.gguf import read_header
+from inventory.sections.hosts import Host
+from inventory.sections.models import LocalModel, Models
 from tests import ggufs
 
 ROOT = Path(__file__).resolve().parents[3]

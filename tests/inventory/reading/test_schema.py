@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from inventory.model import Declared
 from inventory.reading import schema
 from inventory.reading.source import Tagged
 from inventory.reading.yaml_source import read
+from inventory.types import Declared
 from tests.inventory.conftest import VALID
 
 INVENTORIES = Path(schema.FILE).parent

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from inventory.errors import ArtifactError
-from inventory.model import LocalModel
+from inventory.sections.models import LocalModel
 from provision.artifacts import model as under_test
 from provision.artifacts.model import model_file
 from provision.local.cache import Cache, sha256_of

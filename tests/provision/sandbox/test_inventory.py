@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from inventory.load import load
-from inventory.model import LocalModel
+from inventory.sections.models import LocalModel
 from provision.sandbox import inventory
 from provision.sandbox.hosts.host import HostState, SandboxHost
 from provision.sandbox.layout import Layout
