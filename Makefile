@@ -110,7 +110,8 @@ $(VENV)/node: tests/node/package-lock.json Makefile | $(VENV)/.installed $(VENV)
 	@cd $@.new && npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 	@rm -rf $@ && mv $@.new $@ && touch $@
 
-$(VENV)/.engine: $(VENV)/.installed
+# Another recipe makes another engine.
+$(VENV)/.engine: $(VENV)/.installed provision/artifacts/engine/recipe.py provision/artifacts/engine/scripts/build.sh
 	@echo "$(call step,2)the engine (llama.cpp), 2 to 3 minutes when it is not in the cache"
 	@$(BIN)/python -m provision.artifacts engine-wheel --print-path > $(VENV)/engine-wheel.path
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --force-reinstall "$$(cat $(VENV)/engine-wheel.path)"

@@ -34,6 +34,8 @@ _CMAKE_ARGS = (
     "-DCMAKE_SHARED_LINKER_FLAGS=-Wl,--build-id=none",
     "-DCMAKE_MODULE_LINKER_FLAGS=-Wl,--build-id=none",
 )
+_CORRECTIONS = ("tile-configuration",)
+"""Corrections of the source in the script, with which another wheel is built."""
 _TARGETS = ("llama",)
 """Libraries that the engine loads. llama-common, which only llama.cpp's programs use, is not built; the
 script changes the source for that, because the package overrides the setting."""
@@ -72,7 +74,7 @@ def capabilities(cuda: Cuda | None = None, cpu: str = variants.ALL) -> str:
 
 def recipe_text(cuda: Cuda | None = None, cpu: str = variants.ALL) -> str:
     """Return all settings that determine the result of a build, for its key in the cache."""
-    return " ".join((*cmake_arguments(cuda), *_TARGETS, capabilities(cpu=cpu)))
+    return " ".join((*cmake_arguments(cuda), *_CORRECTIONS, *_TARGETS, capabilities(cpu=cpu)))
 
 
 def cmake_arguments(cuda: Cuda | None) -> tuple[str, ...]:

@@ -43,6 +43,10 @@ sed -i 's/set(LLAMA_BUILD_COMMON ON /set(LLAMA_BUILD_COMMON OFF /' CMakeLists.tx
 # llama.cpp has no setting for some of its variants: the lines that add the others are removed.
 [ ! "$variants" ] || sed -i -E "/^ *ggml_add_cpu_backend_variant\\(/{/\\(($variants)[ )]/!d}" \
     vendor/llama.cpp/ggml/src/CMakeLists.txt
+# GCC's intrinsic reads 8 of the 64 bytes, so GCC drops the assignments to the others as unused, and processors
+# with AMX end the engine with SIGILL.
+sed -i 's/_tile_loadconfig(&tc);/__asm__ volatile("ldtilecfg %0" : : "m"(tc));/' \
+    vendor/llama.cpp/ggml/src/ggml-cpu/amx/mmq.cpp
 status=0
 env TMPDIR="$folder/tmp" PYTHONPATH="$folder/tools" \
     PATH="$folder/tools/bin:$folder/tools/cmake/data/bin:$PATH" \

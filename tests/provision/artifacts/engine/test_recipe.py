@@ -31,11 +31,12 @@ elseif (ARM)
     ggml_add_cpu_backend_variant(armv8.2_11   DOTPROD)
 endif()
 """,
+    "vendor/llama.cpp/ggml/src/ggml-cpu/amx/mmq.cpp": "    _tile_loadconfig(&tc);\n",
 }
 """Lines of the source that the script changes, as in llama-cpp-python 0.3.36."""
 
 FAKE_PYTHON = """#!/bin/sh
-cat CMakeLists.txt vendor/llama.cpp/ggml/src/CMakeLists.txt
+cat CMakeLists.txt vendor/llama.cpp/ggml/src/CMakeLists.txt vendor/llama.cpp/ggml/src/ggml-cpu/amx/mmq.cpp
 echo "targets $SKBUILD_BUILD_TARGETS"
 echo "args $CMAKE_ARGS"
 echo $$ > "$FAKE/pid"
@@ -116,6 +117,14 @@ def test_build_gets_its_flags_and_leaves_the_wheel(machine: Path) -> None:
     assert output.splitlines()[-1] == "wheel x.whl"
     assert (machine / "tools/bin/ninja").exists()
     assert (machine / "out").is_dir()
+
+
+def test_whole_configuration_of_tiles_is_an_input_of_the_instruction_that_loads_it(machine: Path) -> None:
+    program(machine, "g++", "#!/bin/sh\n")
+    program(machine, "python3", FAKE_PYTHON.format(then="echo wheel x.whl"))
+    output = finish(start(machine))
+    assert '    __asm__ volatile("ldtilecfg %0" : : "m"(tc));\n' in output
+    assert "_tile_loadconfig" not in output
 
 
 def variants_left(output: str) -> list[str]:
