@@ -45,6 +45,21 @@ class ModelFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Rotation:
+    """A change of the project's authority: which former ones hosts still trust, and what comes next.
+
+    `former` are their certificates in PEM. With `introducing` there are hosts that may not trust the new
+    authority yet, so certificates that a former one signed stay; without, they are signed again.
+    """
+
+    former: tuple[bytes, ...] = ()
+    introducing: bool = False
+
+
+NO_ROTATION = Rotation()
+
+
+@dataclass(frozen=True, slots=True)
 class Supplies:
     """Everything the laptop brings to one host."""
 
@@ -54,3 +69,4 @@ class Supplies:
     template_overrides: Path | None = None
     names: tuple[str, ...] = ()
     """DNS names and addresses of the project. Its authority signs only for these; when empty, for any."""
+    rotation: Rotation = NO_ROTATION

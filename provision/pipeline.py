@@ -1,7 +1,8 @@
 """The steps of each command.
 
 up:      load → connect → lock → examine → supply → plan → confirm → apply → journal → verify
-         (again from connect for bots that nginx has moved away from: `provision.rollout.former_addresses`)
+         (again from connect for bots that nginx has moved away from: `provision.rollout.former_addresses`,
+         and for a new authority: `provision.rollout.authority_rotation`)
 plan:    load → connect → examine →        supply → plan
 drift:   load → connect → examine →        supply → plan, and who applied last
 remove:  load → connect → lock →                    plan → confirm → apply → journal
@@ -13,13 +14,13 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 
 from gevent.event import Event
 
-from deploys.artifacts import Supplies
+from deploys.artifacts import NO_ROTATION, Rotation, Supplies
 from inventory.errors import ClawdError, ConnectError, HostError, with_hint
 from inventory.load import digest
 from provision import component_state, run_journal
@@ -33,7 +34,7 @@ from provision.local.concurrency import outcomes
 from provision.plan import HostPlan, HostResult, Plan, Result, Status
 from provision.preflight import capacity, doctor, ownership
 from provision.progress import RunProgress
-from provision.rollout import former_addresses, order
+from provision.rollout import authority_rotation, former_addresses, order
 from provision.rollout.draining import Drain
 from provision.rollout.rollback import Rollback
 from provision.run import Exit, Outcome, Run
@@ -55,20 +56,60 @@ def up(run: Run, confirm: Callable[[Plan], bool], *, verify: bool = True) -> Out
 
     """
     ask = Terminal(run.progress.asking)
-    first, places = _pass(run, ask, confirm, verify=verify)
-    result = first.result
-    if not places or result is None or not result.succeeded or not result.changed:
-        return _with_places(run, first, places)
-    run.progress.detail("nginx has moved: in a second pass, the bots leave their former ports")
-    hosts = tuple(host.host for host in result.hosts)
-    second = replace(run, selection=replace(run.selection, hosts=hosts))
-    try:
-        last, places = _pass(second, ask, lambda _: True, verify=verify, earlier=first)
-    except ClawdError as error:
-        return _without_second_pass(first, error.message, Exit(error.exit_code))
-    except KeyboardInterrupt:
-        return _without_second_pass(first, "interrupted", Exit.INTERRUPTED)
-    return _with_places(run, last, places)
+    outcome, left = _pass(run, ask, confirm, verify=verify)
+    for _ in range(MORE_PASSES):
+        result = outcome.result
+        if not left or not left.changed or result is None or not result.succeeded:
+            break
+        run.progress.detail(left.next_pass)
+        hosts = tuple(host.host for host in result.hosts)
+        further = replace(run, selection=replace(run.selection, hosts=hosts))
+        try:
+            outcome, left = _pass(further, ask, lambda _: True, verify=verify, earlier=(outcome, left))
+        except ClawdError as error:
+            return _without_further_pass(outcome, left, error.message, Exit(error.exit_code))
+        except KeyboardInterrupt:
+            return _without_further_pass(outcome, left, "interrupted", Exit.INTERRUPTED)
+    return _with_left(run, outcome, left)
+
+
+MORE_PASSES = 3
+"""Passes after the first one: a rotation of the authority takes two, and bots that move one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a pass of `up` leaves to the next: former places of bots, and former authorities of hosts.
+
+    `changed` is whether the pass changed anything; a further one would find the same otherwise.
+    """
+
+    places: former_addresses.Former
+    rotation: Rotation
+    changed: bool = False
+
+    def __bool__(self) -> bool:
+        """Return whether anything is left."""
+        return bool(self.places or self.rotation.former)
+
+    @property
+    def next_pass(self) -> str:
+        """What the next pass does, in words."""
+        if not self.rotation.former:
+            return "nginx has moved: in a second pass, the bots leave their former ports"
+        if self.rotation.introducing:
+            return "hosts trust the new authority as well: a second pass signs their certificates again"
+        return "the new authority has signed all certificates: a last pass ends trust in the former one"
+
+    @property
+    def unfinished(self) -> str:
+        """What remains while the next pass does not run, in words."""
+        texts = []
+        if self.places:
+            texts.append("bots still listen on their former ports")
+        if self.rotation.former:
+            texts.append("hosts still trust the former authority")
+        return ", and ".join(texts)
 
 
 def _pass(
@@ -77,12 +118,12 @@ def _pass(
     confirm: Callable[[Plan], bool],
     *,
     verify: bool,
-    earlier: Outcome | None = None,
-) -> tuple[Outcome, former_addresses.Former]:
-    """Return the outcome of one pass of `up`, and where bots keep listening for nginx that had not moved.
+    earlier: tuple[Outcome, Left] | None = None,
+) -> tuple[Outcome, Left]:
+    """Return the outcome of one pass of `up`, and what it leaves to the next.
 
-    A second pass, after an `earlier` one, only ends former listeners: nothing is changed that the plan of the
-    first did not have. Its outcome is that of both.
+    A further pass, after an `earlier` one, only ends former listeners, and completes the rotation of the
+    authority. Its outcome is that of all.
     """
     assignments = assign(run.loaded.inventory, run.selection)
     capacity.refuse(run.loaded.inventory, assignments)
@@ -93,48 +134,63 @@ def _pass(
             if earlier is None:
                 whole = with_removals(run, session, assignments)
             else:
-                whole = former_addresses.listening(_only(assignments, session.hosts))
+                whole = dict(_only(assignments, session.hosts))
+                if not earlier[1].rotation.former:
+                    whole = former_addresses.listening(whole)
             places = former_addresses.find(session, run.loaded.inventory)
+            rotation = authority_rotation.find(session, run.loaded)
+            left = Left(places, rotation)
             whole = former_addresses.keeping(whole, run.loaded.inventory, places)
-            plan = make_plan(run, session, whole, may_build=True)
+            plan = make_plan(run, session, whole, may_build=True, rotation=rotation)
             if plan.changes:
                 if not confirm(plan):
                     pending = Outcome(
                         Exit.PENDING, plan, unreachable=unreachable, message="nothing was changed"
                     )
-                    return pending, places
+                    return pending, left
                 session.check_alive()
             ownership.claim(run.loaded, session, adopt=run.adopt)
             result = _explained(run, session, apply(run, session, plan, places))
-            notes = record(run, session, result, whole, complete=not places)
-        if earlier is not None and earlier.plan is not None and earlier.result is not None:
-            plan, result = earlier.plan, result.after(earlier.result)
-            notes = (*filter(None, (earlier.message,)), *notes)
-            unreachable = {**(earlier.unreachable or {}), **unreachable}
+            notes = record(run, session, result, whole, complete=not left)
+        left = replace(left, changed=bool(result.changed))
+        before = earlier[0] if earlier else None
+        if before is not None and before.plan is not None and before.result is not None:
+            plan, result = before.plan, result.after(before.result)
+            notes = (*filter(None, (before.message,)), *notes)
+            unreachable = {**(before.unreachable or {}), **unreachable}
         verification = None
-        if verify and result.succeeded and (result.changed or plan.unverified) and not places:
+        if verify and result.succeeded and (result.changed or plan.unverified) and not left:
             run.progress.step("verify")
             hosts = session.hosts if result.changed else tuple(plan.unverified)
             verification = checks.verify(run.loaded, _only(assignments, hosts), session.links)
-    return conclude(plan, result, verification, unreachable, notes, verifies=not places), places
+    return conclude(plan, result, verification, unreachable, notes, verifies=not left), left
 
 
-def _with_places(run: Run, outcome: Outcome, places: former_addresses.Former) -> Outcome:
-    """Return the outcome of a whole `up`; it is not complete while bots listen at former `places`."""
-    if not places or outcome.exit is not Exit.DONE:
+def _with_left(run: Run, outcome: Outcome, left: Left) -> Outcome:
+    """Return the outcome of a whole `up`; it is not complete while anything is `left`."""
+    if not left or outcome.exit is not Exit.DONE:
         return outcome
     hosts = selected_hosts(run.loaded.inventory, run.selection)
-    said = former_addresses.explained(run.loaded.inventory, hosts, places)
+    said = _explained_left(run, hosts, left)
     return replace(outcome, exit=Exit.PENDING, message=_lines(outcome.message, said))
 
 
-def _without_second_pass(first: Outcome, why: str, code: Exit) -> Outcome:
-    """Return the outcome of an `up` whose second pass ended with an error."""
+def _explained_left(run: Run, hosts: Sequence[str], left: Left) -> str:
+    inventory = run.loaded.inventory
+    whole = set(inventory.hosts) <= set(hosts)
+    return _lines(
+        former_addresses.explained(inventory, hosts, left.places),
+        authority_rotation.explained(left.rotation, completes=whole),
+    )
+
+
+def _without_further_pass(outcome: Outcome, left: Left, why: str, code: Exit) -> Outcome:
+    """Return the outcome of an `up` of which a further pass ended with an error."""
     said = with_hint(
-        f"bots still listen on their former ports: {why}",
+        f"{left.unfinished}: {why}",
         "the plan was applied; run `up` again, which completes the rest",
     )
-    return replace(first, exit=code, message=_lines(first.message, said))
+    return replace(outcome, exit=code, message=_lines(outcome.message, said))
 
 
 def _lines(*texts: str) -> str:
@@ -147,8 +203,9 @@ def plan(run: Run) -> Outcome:
     capacity.refuse(run.loaded.inventory, wanted)
     with connected(run, fronts=True) as (session, unreachable):
         ownership.check(run.loaded, session, adopt=run.adopt)
-        whole, said = _present(run, session, wanted)
-        planned = make_plan(run, session, whole)
+        whole, left = _present(run, session, wanted)
+        said = _explained_left(run, session.hosts, left)
+        planned = make_plan(run, session, whole, rotation=left.rotation)
     if unreachable:
         return Outcome(Exit.ERROR, planned, unreachable=unreachable, message=said)
     message = _lines(_not_converged(planned, verifies=not said), said)
@@ -166,8 +223,9 @@ def drift(run: Run) -> Outcome:
     capacity.refuse(run.loaded.inventory, wanted)
     with connected(run, fronts=True) as (session, unreachable):
         ownership.check(run.loaded, session, adopt=run.adopt)
-        whole, said = _present(run, session, wanted)
-        planned = make_plan(run, session, whole)
+        whole, left = _present(run, session, wanted)
+        said = _explained_left(run, session.hosts, left)
+        planned = make_plan(run, session, whole, rotation=left.rotation)
         current = digest(run.loaded.declared, run.loaded.folder)
         last = session.everywhere(lambda host: run_journal.read(session, host, 1))
     drifted = [
@@ -260,14 +318,13 @@ def with_removals(
 
 def _present(
     run: Run, session: Session, assignments: Mapping[str, Sequence[Assignment]]
-) -> tuple[dict[str, Sequence[Assignment]], str]:
-    """Return what the next pass of `up` would give the hosts, and where bots keep listening, in words."""
+) -> tuple[dict[str, Sequence[Assignment]], Left]:
+    """Return what the next pass of `up` would give the hosts, and what it would leave to further ones."""
     whole = with_removals(run, session, assignments)
     inventory = run.loaded.inventory
     places = former_addresses.find(session, inventory)
-    return former_addresses.keeping(whole, inventory, places), former_addresses.explained(
-        inventory, session.hosts, places
-    )
+    left = Left(places, authority_rotation.find(session, run.loaded))
+    return former_addresses.keeping(whole, inventory, places), left
 
 
 def _left(run: Run, session: Session, host: str) -> frozenset[str]:
@@ -276,7 +333,12 @@ def _left(run: Run, session: Session, host: str) -> frozenset[str]:
 
 
 def make_plan(
-    run: Run, session: Session, assignments: Mapping[str, Sequence[Assignment]], *, may_build: bool = False
+    run: Run,
+    session: Session,
+    assignments: Mapping[str, Sequence[Assignment]],
+    *,
+    may_build: bool = False,
+    rotation: Rotation = NO_ROTATION,
 ) -> Plan:
     """Check the hosts, collect what they need from the laptop, and compare.
 
@@ -287,7 +349,7 @@ def make_plan(
     doctor.examine(run.loaded.inventory, session, run.progress, place=run.loaded.place)
     run.progress.step("supply")
     mine = _only(assignments, session.hosts)
-    supplies = gather(run.loaded, session, mine, run.progress, may_build=may_build)
+    supplies = gather(run.loaded, session, mine, run.progress, may_build=may_build, rotation=rotation)
     run.progress.step("plan")
     planned = _prepared(run, session, mine, supplies)
     records = session.everywhere(lambda host: results.read(session, host))
@@ -448,6 +510,8 @@ def conclude(
     """
     code = Exit(result.exit_code)
     messages = [*notes]
+    if code is Exit.INTERRUPTED:
+        messages.append(with_hint("interrupted", "run the same command again, which completes the rest"))
     if code is Exit.DONE and (unreachable or notes or (verification and verification.failed)):
         code = Exit.ERROR
     if verification and not result.changed:

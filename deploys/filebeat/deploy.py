@@ -24,7 +24,7 @@ NAME = "filebeat"
 ETC = "/etc/filebeat"
 CONFIG = f"{ETC}/filebeat.yml"
 TLS = CERTIFICATE_FOLDERS["filebeat"]
-READS = (CONFIG, f"{TLS}/fullchain.pem", f"{TLS}/privkey.pem")
+READS = (CONFIG, f"{TLS}/fullchain.pem", f"{TLS}/privkey.pem", f"{TLS}/ca.pem")
 DATA = "/var/lib/filebeat"
 
 

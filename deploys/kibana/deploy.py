@@ -34,6 +34,7 @@ READS = (
     CONFIG,
     f"{TLS}/fullchain.pem",
     f"{TLS}/privkey.pem",
+    CA,
     TOKEN,
     ENVIRONMENT,
     f"{DROP_IN}/clawd.conf",

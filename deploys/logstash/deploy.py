@@ -37,6 +37,7 @@ READS = (
     PIPELINE,
     f"{TLS}/fullchain.pem",
     f"{TLS}/privkey.pem",
+    f"{TLS}/ca.pem",
     ENVIRONMENT,
     f"{DROP_IN}/clawd.conf",
 )

@@ -117,6 +117,16 @@ def known_authorities(state_folder: Path) -> tuple[x509.Certificate, ...]:
     return tuple(map(_certificate, sorted(state_folder.glob("ca*/ca.pem"))))
 
 
+def former_authorities(state_folder: Path) -> tuple[x509.Certificate, ...]:
+    """Return the certificates of the renamed predecessors of the authority: `ca.old`, ….
+
+    Raises `ClawdError` for one that cannot be read.
+    """
+    current = _folder(state_folder)
+    paths = sorted(path for path in state_folder.glob("ca*/ca.pem") if path.parent != current)
+    return tuple(map(_certificate, paths))
+
+
 def _certificate(path: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())

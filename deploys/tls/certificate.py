@@ -124,13 +124,25 @@ def _wrong_issuer(
     if wanted.acme:
         return None if installed.source == wanted.acme.server else "the present one is from elsewhere"
     issuer = leaf if wanted.mode == "self-signed" else authority
-    try:
-        if issuer is not None:
-            leaf.verify_directly_issued_by(issuer)
-            return None
-    except (InvalidSignature, ValueError, TypeError):  # another key, another name, another kind of key
-        pass
+    if issuer is not None and _issued_by(leaf, issuer):
+        return None
     return "the present one is not self-signed" if wanted.mode == "self-signed" else OTHER_AUTHORITY
+
+
+def signed_by(chain: bytes, authority: x509.Certificate) -> bool:
+    """Return whether `authority` signed the first certificate of a chain in PEM; not if it cannot be read."""
+    try:
+        return _issued_by(x509.load_pem_x509_certificates(chain)[0], authority)
+    except ValueError:
+        return False
+
+
+def _issued_by(leaf: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        leaf.verify_directly_issued_by(authority)
+    except (InvalidSignature, ValueError, TypeError):  # another key, another name, another kind of key
+        return False
+    return True
 
 
 def _renewed_issuer(

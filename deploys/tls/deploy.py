@@ -31,7 +31,14 @@ from deploys.ops.shell import assignments, framed, script
 from deploys.settings import settings_of, supplies
 from deploys.tls import renewal
 from deploys.tls.authority import authority, authority_certificate, remember
-from deploys.tls.certificate import Installed, covers, leaf_of, new_certificate, reason_to_issue
+from deploys.tls.certificate import (
+    Installed,
+    covers,
+    leaf_of,
+    new_certificate,
+    reason_to_issue,
+    signed_by,
+)
 from deploys.tls.settings import CURRENT, ProvidedSettings, TlsSettings
 from deploys.topology.certificates import AUTHORITY
 
@@ -136,7 +143,7 @@ def trusted(project: str, *, path: str = AUTHORITY, **arguments: Any) -> Operati
 def _trusted(project: str, brought: Supplies, path: str, clock: Clock) -> Iterator[StringCommand]:
     state: PathState = host.get_fact(PathFact, path=path, content=True)
     known = _known_authority(brought, brought.names)
-    wanted = known.public_bytes(Encoding.PEM) if known else None
+    wanted = _bundle(known.public_bytes(Encoding.PEM), brought) if known else None
     if wanted and state.content == wanted and (state.mode, state.owner) == ("0644", "root"):
         return
     record(Change(path, text_diff(state.content, wanted) if wanted else ("of the new authority",)))
@@ -144,12 +151,8 @@ def _trusted(project: str, brought: Supplies, path: str, clock: Clock) -> Iterat
     # As with a certificate: only now is an authority created.
     if wanted is None:
         whole = authority(brought.state_folder, project, timedelta(days=365), clock(), brought.names)
-        wanted = whole.certificate_pem
-    yield script(
-        _TRUST,
-        stdin=framed(wanted),
-        path=path,
-    )
+        wanted = _bundle(whole.certificate_pem, brought)
+    yield script(_TRUST, stdin=framed(wanted), path=path, owner="root")
 
 
 @operation
@@ -161,13 +164,18 @@ def _certificate(
     own = wanted.mode == "own-ca"
     names = _names(brought, wanted)
     known = _known_authority(brought, names) if own else None
-    if own and known is None and installed.chain and authority_certificate(brought.state_folder):
-        reason: str | None = "the authority's certificate is renewed for new names"
+    former = _former_signer(installed, brought) if own else None
+    if former is not None:
+        reason: str | None = reason_to_issue(installed, wanted, former, clock())
+    elif own and known is None and installed.chain and authority_certificate(brought.state_folder):
+        reason = "the authority's certificate is renewed for new names"
     else:
         reason = reason_to_issue(installed, wanted, known, clock())
     if reason is None:
         if wanted.mode == "self-signed":
             remember(brought.state_folder, host.name, installed.chain)
+        if own:
+            yield from _authorities(wanted, brought, f"{folder}/ca.pem", known, owner, clock)
         return
     source = {"acme": "obtain", "provided": "install"}.get(wanted.mode, "issue")
     record(Change(chain_path, (f"{source} a certificate for {', '.join(wanted.names)}: {reason}",)))
@@ -188,6 +196,41 @@ def _certificate(
     )
     if wanted.mode == "self-signed":
         remember(brought.state_folder, host.name, new.chain)
+
+
+def _authorities(
+    wanted: TlsSettings,
+    brought: Supplies,
+    path: str,
+    known: x509.Certificate | None,
+    owner: str,
+    clock: Clock,
+) -> Iterator[StringCommand]:
+    """Yield what replaces the authorities next to a certificate that stays."""
+    present: PathState = host.get_fact(PathFact, path=path, content=True)
+    if known is not None and present.content == _bundle(known.public_bytes(Encoding.PEM), brought):
+        return
+    change = "trust the new authority as well" if brought.rotation.former else "trust the authority alone"
+    record(Change(path, (change,)))
+    yield script('[ -d "${path%/*}" ]', path=path)
+    # Only now is an authority created.
+    lifetime = timedelta(days=wanted.lifetime_days)
+    signer = authority(brought.state_folder, wanted.project, lifetime, clock(), _names(brought, wanted))
+    bundle = _bundle(signer.certificate_pem, brought)
+    yield script(_TRUST, stdin=framed(bundle), path=path, owner=owner)
+
+
+def _bundle(current: bytes, brought: Supplies) -> bytes:
+    """Return the certificates that a host trusts, the current authority's first: some readers stop there."""
+    return current + b"".join(brought.rotation.former)
+
+
+def _former_signer(installed: Installed, brought: Supplies) -> x509.Certificate | None:
+    """Return the former authority that signed a certificate, while certificates of such stay; else `None`."""
+    if not brought.rotation.introducing:
+        return None
+    former = map(x509.load_pem_x509_certificate, brought.rotation.former)
+    return next((each for each in former if signed_by(installed.chain, each)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +267,8 @@ def _issued(wanted: TlsSettings, brought: Supplies, now: datetime) -> _New:
     signer = authority(brought.state_folder, wanted.project, lifetime, now, names)
     issued = new_certificate(wanted, signer, now)
     chain = issued.certificate_pem + signer.certificate_pem
-    return _New(issued.certificate.serial_number, chain, issued.key_pem, signer.certificate_pem)
+    trusts = _bundle(signer.certificate_pem, brought)
+    return _New(issued.certificate.serial_number, chain, issued.key_pem, trusts)
 
 
 def _provided(provided: ProvidedSettings) -> _New:

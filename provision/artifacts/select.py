@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from deploys.artifacts import ModelFile, ReleaseArchive, Supplies
+from deploys.artifacts import NO_ROTATION, ModelFile, ReleaseArchive, Rotation, Supplies
 from deploys.nvidia.choice import choose
 from deploys.nvidia.gpus import GpuMachine, GpuMachineFact, parse
 from deploys.nvidia.settings import NvidiaSettings, repository_uri
@@ -51,6 +51,7 @@ def gather(
     progress: RunProgress,
     *,
     may_build: bool,
+    rotation: Rotation = NO_ROTATION,
 ) -> dict[str, Supplies]:
     """Return the supplies of every host of `assignments`.
 
@@ -95,6 +96,7 @@ def gather(
             model=model if needs[host] & NEED_MODEL else None,
             template_overrides=override_folder(loaded),
             names=project_names(loaded.inventory),
+            rotation=rotation,
         )
         for host in assignments
     }

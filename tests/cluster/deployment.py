@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -39,19 +39,17 @@ class Cluster(Deployment):
     }
     PROJECT = "cluster"
 
-    def inventory(self, *, internal_port: int = 8444) -> Path:
+    def inventory(self, *, internal_port: int = 8444, roles: Mapping[str, str] = ROLES) -> Path:
         """Writes the inventory."""
-        declared = "".join(
-            f"  {host}: {{{self.login(host)}, roles: [{ROLES[host]}]}}\n" for host in self.hosts
-        )
+        declared = "".join(f"  {host}: {{{self.login(host)}, roles: [{of}]}}\n" for host, of in roles.items())
+        database = f"database:\n  password: !file {self.layout.secrets}/console-jwt-secret\n"
         return self.declare(
             "e2e",
             f"""project: {self.PROJECT}
 known_hosts: {self.layout.known_hosts}
 hosts:
 {declared}
-database:
-  password: !file {self.layout.secrets}/console-jwt-secret
+{database if "database" in roles.values() else ""}
 models:
   default: {{engine: openai-compatible, endpoint: "http://{self.here}:{MODEL_PORT}/v1"}}
 {self.channels}
@@ -65,14 +63,16 @@ nginx:
 
 
 class People:
-    """People who write on both platforms without pause, each message numbered, until they are stopped."""
+    """People who write on all platforms without pause, each message numbered, until they are stopped."""
 
     CHATS = 40
 
-    def __init__(self, telegram: Control, feishu: Control, *, name: str = "all") -> None:
-        self._name = name
+    def __init__(
+        self, telegram: Control, feishu: Control | None, *, name: str = "all", pause: float = PAUSE
+    ) -> None:
+        self._name, self._pause = name, pause
         self.asked: list[str] = []
-        self._platforms = {"telegram": telegram, "feishu": feishu}
+        self._platforms = {"telegram": telegram, **({"feishu": feishu} if feishu else {})}
         self._enough = threading.Event()
         self._threads = [threading.Thread(target=self._write, args=(name,)) for name in self._platforms]
         self._failure: Exception | None = None
@@ -81,7 +81,8 @@ class People:
             telegram.post("chats", id=chat)
         wide = [1_000_000, 1.0]
         telegram.post("limits", chat=wide, all=wide)
-        feishu.post("limits", receiver=wide, second=wide, minute=wide)
+        if feishu:
+            feishu.post("limits", receiver=wide, second=wide, minute=wide)
 
     def __enter__(self) -> People:
         for thread in self._threads:
@@ -122,12 +123,13 @@ class People:
         while not self._enough.is_set():
             yield number
             number += 1
-            time.sleep(PAUSE)
+            time.sleep(self._pause)
 
     def answers(self) -> Counter[str]:
         """How often each message of these people has been answered."""
         texts = [message["text"] for message in self._platforms["telegram"].get("sent")]
-        texts += [text_of(message) for message in self._platforms["feishu"].get("sent")]
+        if "feishu" in self._platforms:
+            texts += [text_of(message) for message in self._platforms["feishu"].get("sent")]
         answered = (text.removeprefix("re: ") for text in texts)
         return Counter(text for text in answered if text.startswith(f"{self._name}-"))
 

@@ -18,6 +18,7 @@ def test_ctrl_c_stops_up_after_the_operation_and_reports_the_interruption(deploy
     interrupted = deployed.records["interrupted"]
     assert interrupted.returncode == 130, interrupted.stderr[-3000:]
     assert "interrupted" in interrupted.stdout
+    assert "run the same command again" in interrupted.stderr + interrupted.stdout
     assert "Traceback" not in interrupted.stderr
 
 

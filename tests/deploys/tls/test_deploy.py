@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from pydantic import SecretStr
 
-from deploys.artifacts import Supplies
+from deploys.artifacts import NO_ROTATION, Rotation, Supplies
 from deploys.tls import deploy
 from deploys.tls.settings import ProvidedSettings, TlsSettings
 from tests.deploys.harness import OWN, Machine, Run
@@ -27,17 +27,28 @@ class Host:
     def __init__(self, folder: Path) -> None:
         self.current, self.serials, self.state = folder / "tls", folder / "tls.d", folder / "state"
 
-    def issue(self, wanted: TlsSettings = WANTED, *, days: float = 0, execute: bool = True) -> Run:
+    def issue(
+        self,
+        wanted: TlsSettings = WANTED,
+        *,
+        days: float = 0,
+        execute: bool = True,
+        rotation: Rotation = NO_ROTATION,
+    ) -> Run:
         return Machine().run(
             lambda: deploy.certificate(
                 wanted,
-                Supplies(self.state),
+                Supplies(self.state, rotation=rotation),
                 folder=str(self.current),
                 owner=OWN["owner"],
                 clock=lambda: NOW + timedelta(days=days),
             ),
             execute=execute,
         )
+
+    @property
+    def trusted(self) -> bytes:
+        return (self.current / "ca.pem").read_bytes()
 
     @property
     def serial(self) -> int:
@@ -146,3 +157,42 @@ def test_internal_certificate_is_signed_by_the_project_and_fits_both_sides(host:
             OWN["owner"],
             0o600 if name == "privkey.pem" else 0o644,
         )
+
+
+def test_rotation_without_outage_trusts_both_authorities_before_it_signs_again(host: Host) -> None:
+    host.issue()
+    first, old = host.serial, (host.state / "ca" / "ca.pem").read_bytes()
+    (host.state / "ca").rename(host.state / "ca.old")
+    planned = host.issue(rotation=Rotation((old,), introducing=True), execute=False)
+    assert [change.diff for change in planned.changes] == [("trust the new authority as well",)]
+    assert not (host.state / "ca").exists()
+    assert host.issue(rotation=Rotation((old,), introducing=True)).succeeded
+    new = (host.state / "ca" / "ca.pem").read_bytes()
+    assert (host.serial, host.trusted) == (first, new + old)
+    assert not host.issue(rotation=Rotation((old,), introducing=True)).predicted
+    assert "another authority signed it" in host.issue(rotation=Rotation((old,))).changes[0].diff[0]
+    assert host.serial != first
+    assert host.trusted == new + old
+    assert not host.issue(rotation=Rotation((old,))).predicted
+    last = host.issue()
+    assert [change.diff for change in last.changes] == [("trust the authority alone",)]
+    assert host.trusted == new
+    assert not host.issue().predicted
+
+
+def test_certificate_that_expires_during_a_rotation_is_signed_by_the_new_authority(host: Host) -> None:
+    host.issue()
+    old = (host.state / "ca" / "ca.pem").read_bytes()
+    (host.state / "ca").rename(host.state / "ca.old")
+    assert host.issue(rotation=Rotation((old,), introducing=True), days=90).succeeded
+    leaf = x509.load_pem_x509_certificates((host.current / "fullchain.pem").read_bytes())[0]
+    leaf.verify_directly_issued_by(
+        x509.load_pem_x509_certificate((host.state / "ca" / "ca.pem").read_bytes())
+    )
+
+
+def test_authorities_next_to_a_certificate_that_were_changed_are_restored(host: Host) -> None:
+    host.issue()
+    (host.current / "ca.pem").write_text("another's\n")
+    assert host.issue().changed
+    assert host.trusted == (host.state / "ca" / "ca.pem").read_bytes()
