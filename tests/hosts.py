@@ -21,7 +21,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +40,7 @@ from provision.connection.session import Assignment
 from provision.sandbox import RELEASES, Layout
 from provision.selection import Selection, assign
 from provision.verification.run import Verification, verify
+from tests import preloading
 
 ROOT = Path(__file__).resolve().parents[1]
 NO_MODEL = {"default": {"engine": "openai-compatible", "endpoint": "http://127.0.0.1:1/v1"}}
@@ -141,9 +141,9 @@ class Host:
         inventory, deploy = self.folder / "hosts.py", self.folder / "deploy.py"
         inventory.write_text(f"hosts = [({self.name!r}, {self.data() | plain(data)!r})]\n")
         deploy.write_text(operations)
-        return subprocess.Popen(
-            [sys.executable, "-m", "pyinfra", "--yes", str(inventory), str(deploy)],
-            text=True,
+        return preloading.start(
+            "pyinfra",
+            ["--yes", str(inventory), str(deploy)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},

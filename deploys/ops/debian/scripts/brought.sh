@@ -5,12 +5,13 @@
 # when a package that was installed later recommends it. Earlier packages worked without it.
 
 . deploys/ops/debian/scripts/records.sh
+. deploys/ops/debian/scripts/installed_only.sh
 : "${records?}" "${component?}"
 cd "$records" 2>/dev/null || exit 0
 [ -f "$component" ] || [ -f "$component.log" ] || exit 0
 echo recorded
 others=$(records . | grep -vxF "./$component" | while read -r file; do lines wants "$file"; done)
-theirs=$(apt-mark showmanual 2>/dev/null)
+theirs=$(apt-mark $installed_only showmanual 2>/dev/null)
 if grep -q '^there ' "$component" 2>/dev/null; then
     theirs=$(printf '%s\n' "$theirs" | grep -xF -e "$(lines marked "$component")")
 else
@@ -57,7 +58,7 @@ recommended() {  # recommended: those of $going that packages which came later r
 }
 [ ! "$going" ] || going=$(printf '%s\n' "$going" | grep -vxF -e "$(recommended)")
 # Another package may have to come in the place of one that goes: then that is needed as well.
-taken() { apt-get -s -q remove -- $1 2>/dev/null | sed -En 's/^(Remv|Inst) ([^ ]*).*/\2/p' | sort -u; }
+taken() { apt-get $installed_only -s -q remove -- $1 2>/dev/null | sed -En 's/^(Remv|Inst) ([^ ]*).*/\2/p' | sort -u; }
 beyond() { taken "$*" | grep -vxF -e "$going" | grep -q .; }
 # Of many packages few are needed: those are bisected instead of asking apt for each.
 harmless() {

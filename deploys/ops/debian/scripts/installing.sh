@@ -3,10 +3,27 @@
 # Functions for installations that are recorded.
 
 . deploys/ops/debian/scripts/apt.sh
+. deploys/ops/debian/scripts/installed_only.sh
 . deploys/ops/debian/scripts/protect.sh
 . deploys/ops/paths/scripts/originals.sh
-: "${packages?}"
-install() { apt install --no-install-recommends --allow-downgrades "$@" -- $packages; }
+: "${packages?}" "${record?}"
+log=$record.log
+[ "$record" ] || { log=$(mktemp) && trap 'rm -f "$log"' EXIT || exit 1; }
+install() {  # install OPTION...: with dpkg's own record of what it does in $log
+    apt install --no-install-recommends --allow-downgrades -o "Dpkg::Options::=--status-logger=cat>>$log" \
+        "$@" -- $packages
+}
+attempt() {  # attempt OPTION...: install; 2 if that would remove what no component brought
+    install --no-remove "$@" && return
+    ! dpkg_started && going=$(removals) && [ "$going" ] || return 1
+    harmless || return 2
+    install "$@"
+}
+dpkg_started() { [ -s "$log" ]; }  # dpkg_started: whether dpkg ran, and so may have changed something
+removals() {  # removals: what has to go for $packages
+    apt -s install --no-install-recommends --allow-downgrades -- $packages 2>/dev/null |
+        sed -n 's/^Remv \([^ ]*\).*/\1/p' | sort -u
+}
 begin() {  # begin: note what is there, and first what an installation that was cut off brought
     [ "$record" ] || return 0
     mkdir -p "${record%/*}"
@@ -30,19 +47,16 @@ finish() {  # finish WANTED: note what installations have brought, and what is w
     } | sort -u > "$record.new" && mv -f "$record.new" "$record" || return
     protect
     # apt marks dependencies itself, but not if it is killed, and forgets the mark of what is not whole.
-    [ ! "$new$automatic" ] || apt-mark auto $new $automatic >/dev/null
+    [ ! "$new$automatic" ] || apt-mark $installed_only auto $new $automatic >/dev/null
     whole=$(dpkg-query -W -f='${Package} ${db:Status-Status}\n' | sed -n 's/ installed$//p')
     {
         grep -v '^marked ' "$record"
-        { lines marked "$record"; [ ! "$new" ] || apt-mark showauto $new; } |
+        { lines marked "$record"; [ ! "$new" ] || apt-mark $installed_only showauto $new; } |
             grep -xF -e "$all" | grep -xF -e "$whole" | sed 's/^/marked /'
     } | sort -u > "$record.new" && mv -f "$record.new" "$record" && rm -f "$record.log"
 }
-harmless() {  # harmless: whether nothing goes for it but what components brought
+harmless() {  # harmless: whether components brought all of $going
     [ "$record" ] || return 0
-    going=$(apt -s install --no-install-recommends --allow-downgrades -- $packages |
-        sed -n 's/^Remv \([^ ]*\).*/\1/p' | sort -u)
-    [ "$going" ] || return 0
     foreign=$(printf '%s\n' "$going" | grep -vxF -e "$(
         records "${record%/*}" | while read -r file; do brought "$file"; done)")
     [ "$foreign" ] || return 0

@@ -1,7 +1,8 @@
 # shellcheck shell=sh
-# shellcheck disable=SC2086  # `$packages`, `$more` and `$names` are lists of words
+# shellcheck disable=SC2086  # `$packages`, `$more`, `$names` and `$installed_only` are lists of words
 
 . deploys/ops/debian/scripts/apt.sh
+. deploys/ops/debian/scripts/installed_only.sh
 . deploys/ops/debian/scripts/protect.sh
 . deploys/ops/paths/scripts/originals.sh
 . deploys/ops/debian/scripts/set_aside.sh
@@ -12,7 +13,7 @@ fileless() {
 }
 # Between the plan and now somebody may have installed what needs one of them.
 harmless() {
-    more=$(apt -s remove -- $packages | sed -En 's/^(Remv|Inst) ([^ ]*).*/\2/p' | sort -u |
+    more=$(apt $installed_only -s remove -- $packages | sed -En 's/^(Remv|Inst) ([^ ]*).*/\2/p' | sort -u |
         grep -vxF -e "$(printf '%s\n' $packages)")
     [ "$more" ] || return 0
     echo "removing $packages would also change" $more >&2
@@ -29,10 +30,10 @@ bring_back || exit 1
 if [ "$packages" ]; then
     harmless || exit 1
     [ ! "$purge" ] || { unhindered && set_aside; } || exit 1
-    apt remove -- $packages || { bring_back; exit 1; }
+    apt $installed_only remove -- $packages || { bring_back; exit 1; }
     names=$(left)
     purged=yes
-    [ ! "$purge" ] || [ ! "$names" ] || apt purge -- $names || purged=
+    [ ! "$purge" ] || [ ! "$names" ] || apt $installed_only purge -- $names || purged=
     bring_back && [ "$purged" ] || exit 1
 fi
 # A unit whose file went is ended as well. Systemd no longer knows how that would have done it, and need not:

@@ -17,9 +17,20 @@ case "$*" in *update*) touch "$(dirname "$0")/updated" ;; *) [ -e "$(dirname "$0
 """
 
 
+# dpkg reports to its status logger what it does, before it fails.
 DPKG_FAILS = """#!/bin/sh
 echo "$*" >> "$(dirname "$0")/asked"
-case "$*" in *update*|*--download-only*) ;; *) exit 100 ;; esac
+case "$*" in *update*) exit 0 ;; esac
+for word in "$@"; do
+    case $word in *--status-logger=*) echo "processing: install: a" | sh -c "${word#*logger=}" ;; esac
+done
+exit 100
+"""
+
+
+REMOVES = """#!/bin/sh
+echo "$*" >> "$(dirname "$0")/asked"
+case "$*" in *--no-remove*) exit 100 ;; *" -s "*) echo "Remv theirs [1]"; echo "Remv ours [1]" ;; esac
 """
 
 
@@ -40,11 +51,11 @@ def test_apt_index_is_updated_when_old_or_insufficient(
     run = machine.run(lambda: packages.installed("a", "b", "c"))
     assert run.succeeded, run.output
     assert run.changes[0].diff == ("install b c",)
-    *_, update, download, install = (tmp_path / "asked").read_text().splitlines()
+    *_, update, install = (tmp_path / "asked").read_text().splitlines()
     assert "update" in update
-    assert "--download-only" in download
     assert install.startswith("noninteractive ")
-    assert install.endswith("--no-install-recommends --allow-downgrades -- b c")
+    assert "--no-install-recommends --allow-downgrades " in install
+    assert install.endswith(" --no-remove -- b c")
     for line in (update, install):
         assert "-o DPkg::Lock::Timeout=120" in line
         assert "-o Acquire::http::Proxy=http://127.0.0.1:3128" in line
@@ -61,7 +72,32 @@ def test_failed_configuration_of_a_package_is_not_retried(
     run = Machine(facts={PackagesFact: frozenset()}).run(lambda: packages.installed("a"))
     assert not run.succeeded
     asked = (tmp_path / "asked").read_text().splitlines()
-    assert len([line for line in asked if line.endswith("--allow-downgrades -- a")]) == 1
+    assert len([line for line in asked if line.endswith(" -- a")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("brought", "succeeds"), [(("ours", "theirs"), True), (("ours",), False), ((), False)]
+)
+def test_installation_removes_only_packages_of_components(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brought: tuple[str, ...], succeeds: bool
+) -> None:
+    apt = tmp_path / "apt-get"
+    apt.write_text(REMOVES)
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(packages, "RECORDS", str(tmp_path / "records"))
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "other").write_text("".join(f"brought {name}\n" for name in brought))
+    machine = Machine(facts={PackagesFact: frozenset()})
+    run = machine.run(lambda: packages.installed("a", component="some"))
+    assert run.succeeded is succeeds
+    asked = (tmp_path / "asked").read_text().splitlines()
+    allowed = [
+        line for line in asked if line.endswith(" -- a") and "--no-remove" not in line and " -s " not in line
+    ]
+    assert len(allowed) == succeeds
+    assert ("installing a would remove" in run.output) is not succeeds
+    assert len([line for line in asked if "update" in line]) <= 1
 
 
 def test_installation_is_refused_when_it_cannot_be_recorded(

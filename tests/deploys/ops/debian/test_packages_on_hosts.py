@@ -299,6 +299,10 @@ def test_installation_fails_rather_than_remove_a_package_of_others(host: WithPac
     assert "installing rival would remove hello" in tried.output
     assert host.has("rival", "hello") == {"hello"}
     host.on("apt-get purge -qq -y hello >/dev/null")
+    host.does(("install", "eleven", "hello"))
+    host.does(("install", "eleven", "rival"))
+    assert host.has("rival", "hello") == {"rival"}, "a component brought hello"
+    host.does(("remove", "eleven"))
 
 
 def test_interrupted_dpkg_is_completed_when_its_lock_is_free(host: WithPackages) -> None:

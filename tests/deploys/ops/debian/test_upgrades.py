@@ -105,7 +105,7 @@ def test_new_host_is_upgraded_once(apt: Apt, updates: UpgradeScope, installed: t
     assert update.endswith(" update")
     assert tuple(install.split(" -- ")[1].split()) == installed
     assert " --only-upgrade " in install
-    assert apt.asked("marked")[1] == "auto libssl3", "packages marked as automatic stay so"
+    assert apt.asked("marked")[1].endswith(" auto libssl3"), "packages marked as automatic stay so"
     second = apt.run(updates)
     assert not second.predicted
     assert len(apt.asked()) == 2

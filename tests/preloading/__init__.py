@@ -1,0 +1,47 @@
+"""Python programs in forks of one process that has imported their modules already.
+
+Importing pyinfra and the components takes most of a second of a processor, and tests on hosts start pyinfra
+hundreds of times. Each program has its own arguments, environment, folder and files, as with `python -m`.
+
+    process = start("pyinfra", ["--yes", "hosts.py", "deploy.py"], cwd=folder, stdout=subprocess.PIPE)
+
+What is returned is the process of `client.py`, which ends when the program does, with its exit code; the
+program is killed when that process is.
+"""
+
+from __future__ import annotations
+
+import atexit
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+
+
+def start(program: str, arguments: Sequence[str], **options: Any) -> subprocess.Popen[str]:
+    """Start `program`, one of `server.PROGRAMS`; `options` are those of `subprocess.Popen`."""
+    client = [sys.executable, "-I", "-S", str(HERE / "client.py"), str(_server()), program, *arguments]
+    return subprocess.Popen(client, text=True, **options)
+
+
+@cache
+def _server() -> Path:
+    """Start the server once, and return its socket. It ends with this process."""
+    folder = tempfile.TemporaryDirectory(prefix="clawd-preloaded")
+    address = Path(folder.name) / "socket"
+    server = subprocess.Popen(
+        [sys.executable, str(HERE / "server.py"), str(address)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    atexit.register(folder.cleanup)
+    assert server.stdout
+    assert server.stdout.read(1) == b"+", "the server did not start"
+    return address
