@@ -77,10 +77,24 @@ def completing(name: str) -> Callable[..., Any]:
     return complete
 
 
+class InventoryName(click.types.StringParamType):
+    """The name or path of an inventory; when it is missing, the message lists those that have a name here."""
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """Return which inventories there are, and how to write the option."""
+        from inventory.inventory_path import inventories
+
+        names = sorted(inventories())
+        if not names:
+            return "There is none yet: write inventory/NAME.yml, then pass -i NAME"
+        return f"Pass one of: {', '.join(f'-i {name}' for name in names)}"
+
+
 def inventory_option(function: Command) -> Command:
     """Add the option `--inventory` of all commands about hosts."""
     return click.option(
         "--inventory", "-i", "inventory_name", required=True, envvar="CLAWD_INVENTORY", metavar="NAME|PATH",
+        type=InventoryName(),
         help="Inventory file, or its name: `prod` is inventory/prod.yml here or in a parent folder.",
         shell_complete=completing("complete_inventory"),
     )(function)  # fmt: skip

@@ -73,6 +73,15 @@ def test_unknown_option_exits_with_1_and_not_with_the_code_of_pending_changes() 
     assert "--inventory" in done.stderr
 
 
+def test_missing_inventory_option_is_refused_with_what_to_pass(tmp_path: Path) -> None:
+    done = cli("plan", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Missing option '--inventory' / '-i'. There is none yet: write inventory/NAME.yml" in done.stderr
+    inventory(tmp_path)
+    done = cli("plan", cwd=tmp_path)
+    assert "Missing option '--inventory' / '-i'. Pass one of: -i prod" in done.stderr
+
+
 def test_unknown_inventory_is_refused_with_the_names_of_existing_ones(tmp_path: Path) -> None:
     inventory(tmp_path)
     done = cli("plan", "-i", "prd", cwd=tmp_path)
