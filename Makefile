@@ -197,7 +197,7 @@ lint: $(VENV)/.installed   ## run ruff and shellcheck
 	    xargs -0 $(BIN)/shellcheck --shell=sh $$(find tests/deploys -path '*/golden/*.sh')
 
 types: $(VENV)/.installed  ## run mypy in strict mode
-	@$(BIN)/mypy cli.py inventory provision deploys docs/generator runtime/clawd_runtime tests runtime/tests
+	@$(BIN)/mypy cli.py commands inventory provision deploys docs/generator runtime/clawd_runtime tests runtime/tests
 
 docs: $(VENV)/.installed   ## the documentation as a site, in .build/site; a broken link is an error
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -17,7 +17,8 @@ MAY_IMPORT = {
     "inventory": {"inventory"},
     "deploys": {"deploys", "inventory"},
     "provision": {"provision", "deploys", "inventory"},
-    "cli": {"provision", "deploys", "inventory"},
+    "commands": {"commands", "provision", "deploys", "inventory"},
+    "cli": {"commands", "provision", "inventory"},
     "clawd_runtime": {"clawd_runtime"},
 }
 PLACES = {"cli": "cli.py", "clawd_runtime": "runtime/clawd_runtime"}
@@ -127,7 +128,7 @@ def test_layer_imports_only_inner_layers(layer: str) -> None:
         assert ours <= MAY_IMPORT[layer], source
 
 
-@pytest.mark.parametrize("layer", ["inventory", "deploys", "provision", "clawd_runtime"])
+@pytest.mark.parametrize("layer", ["inventory", "deploys", "provision", "commands", "clawd_runtime"])
 def test_modules_of_a_layer_import_each_other_without_a_cycle(layer: str) -> None:
     imports = imports_within(ROOT / PLACES.get(layer, layer))
     assert any(imports.values())

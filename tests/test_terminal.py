@@ -14,6 +14,7 @@ import click
 import pytest
 
 import cli
+from commands.sandbox import sandbox_up
 from provision import pipeline
 from provision.run import Exit, Outcome, Run
 from provision.sandbox.layout import MAX_HOSTS
@@ -396,7 +397,7 @@ def test_every_numeric_option_has_a_range() -> None:
 
 
 def test_sandbox_up_accepts_at_most_max_hosts() -> None:
-    (most,) = (option.type.max for option in cli.sandbox_up.params if isinstance(option.type, click.IntRange))
+    (most,) = (option.type.max for option in sandbox_up.params if isinstance(option.type, click.IntRange))
     assert most == MAX_HOSTS
 
 
