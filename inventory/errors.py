@@ -46,6 +46,11 @@ class ClawdError(Exception):
         return with_hint(self.message, self.advice)
 
 
+def message_of(error: BaseException) -> str:
+    """Return the message of an error; that of an internal error begins with its class."""
+    return str(error) if isinstance(error, ClawdError) else f"{type(error).__name__}: {error}"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Mistake:
     """One mistake in a file: its position, what is wrong, and what would be right.

@@ -16,7 +16,8 @@ from deploys.ops.paths.data import DATA_FOLDERS, LEFT
 from deploys.ops.paths.originals import ORIGINALS
 from deploys.registry import BY_NAME, COMPONENTS
 from inventory.errors import HostError
-from provision.connection.session import Assignment, Session
+from provision.assignment import Assignment
+from provision.connection.session import Session
 from provision.plan import HostPlan
 from provision.verification import results
 

@@ -25,10 +25,11 @@ from inventory.errors import ClawdError, ConnectError, HostError, with_hint
 from inventory.load import digest
 from provision import component_state, run_journal
 from provision.artifacts.select import gather
+from provision.assignment import Assignment
 from provision.connecting import connected, settled
 from provision.connection.error_hints import NO_PACKAGE
 from provision.connection.lock import Locks
-from provision.connection.session import Assignment, Session, links_to
+from provision.connection.session import Session, links_to
 from provision.local.ask import SecretPrompt, Terminal
 from provision.local.concurrency import outcomes
 from provision.plan import HostPlan, HostResult, Plan, Result, Status

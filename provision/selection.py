@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from deploys.registry import COMPONENTS
 from inventory.errors import ClawdError
 from inventory.model import Inventory
-from provision.connection.session import Assignment
+from provision.assignment import Assignment
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from pydantic import BaseModel, SecretStr
 from deploys.component import ComponentSettings
 from inventory.load import LoadedInventory, load
 from provision import sandbox
-from provision.connection.session import Assignment
+from provision.assignment import Assignment
 from provision.sandbox import RELEASES, Layout
 from provision.selection import Selection, assign
 from provision.verification.run import Verification, verify

@@ -23,7 +23,8 @@ from provision.artifacts.engine.wheel import NvidiaRepository, engine_wheels
 from provision.artifacts.host_kind import PROBE, HostKind
 from provision.artifacts.model import model_file
 from provision.artifacts.release import release_for
-from provision.connection.session import Assignment, Session
+from provision.assignment import Assignment
+from provision.connection.session import Session
 from provision.local.cache import Cache
 from provision.progress import RunProgress
 from provision.sandbox.claims import host_keys_on_this_machine

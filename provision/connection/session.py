@@ -1,4 +1,4 @@
-"""The hosts of a run over pyinfra. The only module that uses pyinfra's State.
+"""The hosts of a run over pyinfra. This module makes pyinfra's State; `evaluation` and `execution` use it.
 
 pyinfra merges the operations of hosts by their position, which is wrong when hosts have different components.
 Here every host has its own operations (`loop_position` makes their identity unique to the host) and executes
@@ -14,7 +14,6 @@ import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -22,48 +21,31 @@ import gevent
 import pyinfra
 from gevent.event import Event
 from pyinfra.api import Config, Inventory, QuoteString, State, StringCommand
-from pyinfra.api.operations import run_host_op
 from pyinfra.api.state import StateStage
 from pyinfra.connectors.base import BaseConnector
-from pyinfra.context import ctx_host, ctx_state
+from pyinfra.context import ctx_state
 
 from deploys.artifacts import Supplies
-from deploys.component import Component, ComponentSettings
-from deploys.ops.diff import collected
-from deploys.ops.paths.data import purge_left
 from deploys.ops.run_state import run_state
-from inventory.errors import ClawdError, ConnectError, HostError
+from inventory.errors import ConnectError, HostError, message_of
 from inventory.load import LoadedInventory
 from inventory.model import Inventory as InventoryOfRun
+from provision.assignment import Assignment
 from provision.connection.connector import LinkConnector
-from provision.connection.error_hints import advice_for
+from provision.connection.evaluation import Evaluation
+from provision.connection.execution import Execution
 from provision.connection.fact_prefetch import FactPrefetch, record_of
 from provision.connection.link import BROKEN, HostConnection, RemoteProcess
 from provision.local.ask import NoTerminal, SecretPrompt
 from provision.local.concurrency import for_each, outcomes
 from provision.local.run_log import RunLog
-from provision.plan import FileChange, HostPlan, HostResult, OperationFailure, Plan, PlannedOperation, Status
+from provision.plan import HostPlan, HostResult, Plan, Status
 from provision.progress import RunProgress
 from provision.ssh.config import SshConfig
 from provision.ssh.connect_errors import CONNECT_TIMEOUT, connect_error
 from provision.ssh.route import route_to
 
 T = TypeVar("T")
-OUTPUT_LINES = 20
-AFTER_LOSS = (
-    "it is unknown whether the operation was completed; no later operation was started. When the host can be "
-    "reached again, run `up` to complete what is missing"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """One component with its settings on one host; `None` when it is to be removed."""
-
-    component: Component
-    settings: ComponentSettings | None
-    only_data: bool = False
-    """Whether it was removed before, and only its data is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +102,6 @@ class Session:
             host.connector_cls = connector or LinkConnector
             run_state(host).link = self.links[host.name]
         self._state = State(hosts_of_run, Config(CONNECT_TIMEOUT=CONNECT_TIMEOUT))
-        self._owners: dict[str, list[Assignment]] = {name: [] for name in self.links}
         self._before_operations: list[Callable[[str], None]] = []
         pyinfra.is_cli = False
         ctx_state.set(self._state)
@@ -250,23 +231,17 @@ class Session:
 
         def prepare_one(name: str) -> HostPlan:
             host = self._host(name)
-            host.data.supplies = supplies[name]
             prefetch = FactPrefetch(host, record_of(self._loaded, name))
-            components = [assignment.component.name for assignment in assignments[name]]
-            with ctx_host.use(host), prefetch.answering(components):
-                for assignment in assignments[name]:
-                    progress.planning(name, assignment.component.name)
-                    prefetch.evaluating(assignment.component.name)
-                    if assignment.settings is not None:
-                        setattr(host.data, assignment.component.name, assignment.settings)
-                    error = self._evaluate(name, assignment)
-                    if error:
-                        return HostPlan(name, self._planned(name), error)
-            prefetch.remember()
-            return HostPlan(name, self._planned(name))
+            evaluation = Evaluation(self._state, host, self._log, prefetch)
+            return evaluation.plan(assignments[name], supplies[name], progress)
 
         planned = outcomes(self.hosts, prepare_one)
-        return Plan(tuple(_plan_or_error(name, outcome) for name, outcome in planned.items()))
+        return Plan(
+            tuple(
+                outcome if isinstance(outcome, HostPlan) else HostPlan(name, error=message_of(outcome))
+                for name, outcome in planned.items()
+            )
+        )
 
     def execute(
         self, plan: Plan, progress: RunProgress, stopping: Event, safety: Safety | None = None
@@ -278,130 +253,30 @@ class Session:
         """
         self._state.set_stage(StateStage.Execute)
         self._state.is_executing = True
-        ended = outcomes(
-            [host.host for host in plan.hosts],
-            lambda name: self._execute_one(plan.for_host(name), progress, stopping, safety),
-        )
+
+        def execute_one(name: str) -> HostResult:
+            started = time.monotonic()
+            host_plan = plan.for_host(name)
+            progress.applying(name, len(host_plan.operations))
+            result = HostResult(name, Status.DONE, unchanged=len(host_plan.operations))
+            if host_plan.changing:
+                if safety:
+                    safety.arm(host_plan)
+                host, link, checks = self._host(name), self.links[name], self._before_operations
+                execution = Execution(self._state, host, link, self._log, progress, stopping, checks)
+                result = execution.run(host_plan)
+            result = replace(result, seconds=time.monotonic() - started)
+            progress.finished(result)
+            return result
+
+        ended = outcomes([host.host for host in plan.hosts], execute_one)
         results = tuple(
             outcome
             if isinstance(outcome, HostResult)
-            else HostResult(name, Status.FAILED, message=_readable(outcome))
+            else HostResult(name, Status.FAILED, message=message_of(outcome))
             for name, outcome in ended.items()
         )
         return safety.settle(results) if safety else results
-
-    def _evaluate(self, name: str, assignment: Assignment) -> str | None:
-        """Add one component's operations to a host; return why it could not be evaluated, or `None`."""
-        host, component = self._host(name), assignment.component
-        before = len(host.op_hash_order)
-        try:
-            if assignment.only_data:
-                purge_left(component.name)
-            elif assignment.settings is None:
-                component.remove()
-            else:
-                component.apply()
-        except ClawdError as error:
-            return f"{component.name}: {error}"
-        except Exception as error:
-            self._log.exception(f"{name}: cannot evaluate {component.name}")
-            tail = self._log.tail(name)
-            return f"cannot evaluate {component.name}: {_readable(error)}" + "".join(
-                f"\n    {line}" for line in tail
-            )
-        finally:
-            self._owners[name] += [assignment] * (len(host.op_hash_order) - before)
-        if host in self._state.failed_hosts:
-            return f"{component.name}: cannot read facts\n" + "\n".join(self._log.tail(name))
-        return None
-
-    def _planned(self, name: str) -> tuple[PlannedOperation, ...]:
-        host = self._host(name)
-        return tuple(
-            self._planned_operation(host, assignment, op_hash)
-            for assignment, op_hash in zip(self._owners[name], host.op_hash_order, strict=True)
-            if op_hash in self._state.ops[host]
-        )
-
-    def _planned_operation(self, host: Any, assignment: Assignment, op_hash: str) -> PlannedOperation:
-        meta = self._state.ops[host][op_hash].operation_meta
-        changes = tuple(
-            FileChange(change.path, () if change.secret else change.diff, change.secret)
-            for change in collected(host, op_hash)
-        )
-        return PlannedOperation(
-            assignment.component.name,
-            self._name(op_hash),
-            meta.will_change,
-            changes,
-            removes=assignment.settings is None,
-        )
-
-    def _name(self, op_hash: str) -> str:
-        names = self._state.get_op_meta(op_hash).names
-        return ", ".join(sorted(name.rsplit(" | ", 1)[-1] for name in names))
-
-    def _execute_one(
-        self, plan: HostPlan, progress: RunProgress, stopping: Event, safety: Safety | None
-    ) -> HostResult:
-        started = time.monotonic()
-        host = self._host(plan.host)
-        result = HostResult(plan.host, Status.DONE, unchanged=len(plan.operations))
-        progress.applying(plan.host, len(plan.operations))
-        if plan.changing:
-            if safety:
-                safety.arm(plan)
-            with ctx_host.use(host):
-                result = self._walk(plan, progress, stopping)
-        result = replace(result, seconds=time.monotonic() - started)
-        progress.finished(result)
-        return result
-
-    def _walk(self, plan: HostPlan, progress: RunProgress, stopping: Event) -> HostResult:
-        host = self._host(plan.host)
-        changed: list[PlannedOperation] = []
-        unchanged = 0
-        for operation, op_hash in zip(plan.operations, tuple(host.op_hash_order), strict=True):
-            if stopping.is_set():
-                return HostResult(plan.host, Status.INTERRUPTED, tuple(changed), unchanged)
-            progress.operation(plan.host, operation)
-            state = run_state(host)
-            state.report_push_progress = partial(progress.pushed, plan.host)
-            state.report_waiting = lambda what: progress.detail(f"{plan.host}: {what}")
-            try:
-                for check in self._before_operations:
-                    check(plan.host)
-                succeeded = run_host_op(self._state, host, op_hash)
-            except Exception as error:
-                if (lost := self._lost_within(plan.host, operation)) is not None:
-                    return HostResult(plan.host, Status.FAILED, tuple(changed), unchanged, lost)
-                self._log.exception(f"{plan.host}: {operation.component}: {operation.name}")
-                failure = OperationFailure(operation.component, operation.name, (_readable(error),))
-                return HostResult(plan.host, Status.FAILED, tuple(changed), unchanged, failure)
-            meta = self._state.ops[host][op_hash].operation_meta
-            if not succeeded:
-                failure = self._failure(plan.host, operation, meta)
-                return HostResult(plan.host, Status.FAILED, tuple(changed), unchanged, failure)
-            if meta.did_change():
-                changed.append(operation)
-            else:
-                unchanged += 1
-        return HostResult(plan.host, Status.DONE, tuple(changed), unchanged)
-
-    def _lost_within(self, name: str, operation: PlannedOperation) -> OperationFailure | None:
-        """Return the failure if the connection was lost during the operation; else `None`."""
-        link = self.links[name]
-        if not link.opened or not (why := link.lost):
-            return None
-        said = (f"the connection to {name} was lost during this operation: {why}",)
-        return OperationFailure(operation.component, operation.name, said, AFTER_LOSS)
-
-    def _failure(self, name: str, operation: PlannedOperation, meta: Any) -> OperationFailure:
-        if (lost := self._lost_within(name, operation)) is not None:
-            return lost
-        printed = [line for line in (*meta.stdout_lines, *meta.stderr_lines) if line.strip()]
-        output = tuple(printed[-OUTPUT_LINES:]) or self._log.tail(name)
-        return OperationFailure(operation.component, operation.name, output, advice_for(output))
 
     # pyinfra
 
@@ -430,11 +305,3 @@ def _pyinfra_data(link: HostConnection) -> dict[str, Any]:
         "ssh_user": hop.user,
         "_sudo": link.uses_sudo,
     }
-
-
-def _plan_or_error(name: str, outcome: HostPlan | Exception) -> HostPlan:
-    return outcome if isinstance(outcome, HostPlan) else HostPlan(name, error=_readable(outcome))
-
-
-def _readable(error: BaseException) -> str:
-    return str(error) if isinstance(error, ClawdError) else f"{type(error).__name__}: {error}"

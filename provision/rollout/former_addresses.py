@@ -22,7 +22,8 @@ from deploys.runtime.settings import FormerSettings, RuntimeSettings, internal_a
 from deploys.topology.bots import fronts_of
 from inventory.errors import HostError, with_hint
 from inventory.model import Inventory
-from provision.connection.session import Assignment, Session
+from provision.assignment import Assignment
+from provision.connection.session import Session
 
 Uses = frozenset[tuple[str, str]]
 """What one nginx passes requests to: `http` or `https`, and `address:port`."""

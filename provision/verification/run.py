@@ -24,8 +24,9 @@ import deploys
 from deploys.component import ComponentSettings
 from inventory.errors import ClawdError, ConnectError, VerifyError, with_hint
 from inventory.load import LoadedInventory
+from provision.assignment import Assignment
 from provision.connection.link import HostConnection, RemoteProcess
-from provision.connection.session import Assignment, links_to
+from provision.connection.session import links_to
 from provision.local.ask import NoTerminal
 from provision.local.concurrency import enabled, for_each
 

@@ -12,8 +12,8 @@ import pytest
 from deploys.component import ComponentSettings
 from deploys.registry import BY_NAME
 from provision import component_state
+from provision.assignment import Assignment
 from provision.component_state import RECORD, removals
-from provision.connection.session import Assignment
 from provision.plan import HostPlan, PlannedOperation
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from deploys.disk.settings import DiskSettings
 from deploys.registry import BY_NAME
-from provision.connection.session import Assignment
+from provision.assignment import Assignment
 from tests.deploys.disk.attached import Attached, works
 from tests.hosts import Box, Host, boxes, calls, in_every_run, on_hosts
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 from deploys.component import ComponentSettings
 from deploys.registry import BY_NAME
 from inventory.load import LoadedInventory
-from provision.connection.session import Assignment
+from provision.assignment import Assignment
 from tests.hosts import Host
 from tests.standins.elastic.asking import asking
 from tests.standins.elastic.build import Repository

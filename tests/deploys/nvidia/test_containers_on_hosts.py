@@ -11,7 +11,7 @@ import pytest
 
 from deploys.docker.settings import DockerSettings
 from deploys.registry import BY_NAME
-from provision.connection.session import Assignment
+from provision.assignment import Assignment
 from tests.deploys.nvidia import repository
 from tests.deploys.nvidia.presented import TREE, VERSION
 from tests.deploys.nvidia.test_on_hosts import WithGpu, present_gpu

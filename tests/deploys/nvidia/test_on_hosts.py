@@ -13,7 +13,7 @@ import pytest
 
 from deploys.nvidia.settings import NvidiaSettings
 from deploys.registry import BY_NAME
-from provision.connection.session import Assignment
+from provision.assignment import Assignment
 from tests.deploys.nvidia import repository
 from tests.deploys.nvidia.presented import LINE, MODPROBE, PRESENT, TREE, VERSION
 from tests.hosts import Box, Host, boxes, in_every_run, on_hosts

@@ -20,7 +20,7 @@ from inventory.model import Inventory
 from provision.artifacts import select
 from provision.artifacts.engine import variants
 from provision.artifacts.host_kind import PROBE, HostKind
-from provision.connection.session import Assignment
+from provision.assignment import Assignment
 from tests.deploys.inventories import REMOTE, inventory
 
 KIND = "clawd-kind x86_64 64 CPython 3.11 glibc 2.36\n"

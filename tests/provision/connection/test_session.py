@@ -18,7 +18,8 @@ from deploys.artifacts import Supplies
 from deploys.component import Component, ComponentSettings
 from inventory.load import LoadedInventory
 from inventory.model import Inventory
-from provision.connection.session import Assignment, Session
+from provision.assignment import Assignment
+from provision.connection.session import Session
 from provision.local.run_log import RunLog
 from provision.plan import Status
 from provision.progress import Silent

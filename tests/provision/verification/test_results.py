@@ -20,7 +20,7 @@ from inventory.errors import ConnectError, HostError, LockHeldError
 from inventory.load import LoadedInventory
 from inventory.model import Inventory
 from provision import pipeline
-from provision.connection.session import Assignment
+from provision.assignment import Assignment
 from provision.plan import HostPlan, HostResult, Plan, PlannedOperation, Result, Status
 from provision.progress import Silent
 from provision.run import Exit, Run

@@ -17,7 +17,7 @@ from rich.console import Console
 from deploys.component import Component, ComponentSettings
 from inventory.load import LoadedInventory
 from inventory.model import Inventory
-from provision.connection.session import Assignment
+from provision.assignment import Assignment
 from provision.reporting.display import show_verification
 from provision.verification import run as checks
 from tests.provision.ssh_servers import Server, serving
