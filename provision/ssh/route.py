@@ -86,17 +86,8 @@ def route_to(inventory: Inventory, name: str, config: SshConfig) -> Route:
     """
     host = inventory.hosts[name]
     found = _found(host, config)
-    hop = _hop(
-        inventory,
-        found,
-        alias=host.address,
-        entry=f"hosts.{name}",
-        user=_user(host, found),
-        port=_port(host, found),
-        key=host.ssh_key,
-        passphrase=_secret(host.ssh_key_password),
-        host_key=host.host_key,
-    )
+    hop = _hop(inventory, found, alias=host.address, user=_user(host, found), port=_port(host, found))
+    hop = _as_declared(hop, f"hosts.{name}", host.ssh_key, host.ssh_key_password, host.host_key)
     jump = host.bastion
     if jump is None:
         return Route(name, (*_jumps(inventory, found, config), hop))
@@ -110,13 +101,11 @@ def route_to(inventory: Inventory, name: str, config: SshConfig) -> Route:
         inventory,
         led,
         alias=jump.address,
-        entry=f"hosts.{name}.bastion",
         user=jump.user or led.user or hop.user,
         port=_declared(jump, "port") or led.port or SSH_PORT,
-        key=jump.ssh_key or host.ssh_key,
-        passphrase=_secret(jump.ssh_key_password or host.ssh_key_password),
-        host_key=jump.host_key,
     )
+    key, password = jump.ssh_key or host.ssh_key, jump.ssh_key_password or host.ssh_key_password
+    first = _as_declared(first, f"hosts.{name}.bastion", key, password, jump.host_key)
     return Route(name, (*_jumps(inventory, led, config), first, hop))
 
 
@@ -176,34 +165,24 @@ def _declared(model: Host | Bastion, key: str) -> Any:
     return getattr(model, key) if key in model.model_fields_set else None
 
 
-def _secret(value: SecretStr | None) -> str | None:
-    return value.get_secret_value() if value else None
-
-
-def _hop(
-    inventory: Inventory,
-    found: Destination,
-    *,
-    alias: str,
-    user: str,
-    port: int,
-    entry: str = "",
-    key: Path | None = None,
-    passphrase: str | None = None,
-    host_key: str | None = None,
+def _as_declared(
+    hop: Hop, entry: str, key: Path | None, password: SecretStr | None, host_key: str | None
 ) -> Hop:
+    """Return a hop with the keys that `entry` of the inventory declares for it."""
+    keys = replace(hop.keys, passphrase=password.get_secret_value() if password else None)
     if key:
-        keys = Keys((key,), True, found.agent, passphrase, found.certificates)
-    else:
-        keys = Keys(found.keys, found.only_keys, found.agent, passphrase, found.certificates)
+        keys = replace(keys, named=(key,), only_named=True)
+    alias = "" if host_key else hop.host_key_alias
+    return replace(hop, entry=entry, keys=keys, host_key=host_key, host_key_alias=alias)
+
+
+def _hop(inventory: Inventory, found: Destination, *, alias: str, user: str, port: int) -> Hop:
     return Hop(
         address=found.address,
         port=port,
         user=user,
-        entry=entry,
-        keys=keys,
-        host_key=host_key,
-        host_key_alias="" if host_key else found.host_key_alias,
+        keys=Keys(found.keys, found.only_keys, found.agent, None, found.certificates),
+        host_key_alias=found.host_key_alias,
         known_hosts=(*((inventory.known_hosts,) if inventory.known_hosts else ()), *found.known_hosts),
         proxy_command=found.proxy_command,
         family=found.family,

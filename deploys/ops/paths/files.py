@@ -48,7 +48,8 @@ def put(
     """
     arguments.setdefault("name", f"Write {dest}")
     data = content.encode() if isinstance(content, str) else content
-    return _put(dest, data, owner, group, mode, secret, check, originals.owner_of(dest), **arguments)
+    wanted = PathState("file", mode, owner, group)
+    return _put(dest, data, wanted, secret, check, originals.owner_of(dest), **arguments)
 
 
 def template(src: str, dest: str, values: Mapping[str, Any], **put_arguments: Any) -> OperationMeta:
@@ -70,7 +71,8 @@ def directory(
 ) -> OperationMeta:
     """Create a folder with this ownership; missing parent folders are created."""
     arguments.setdefault("name", f"Folder {path}")
-    return _directory(path, owner, group, mode, originals.owner_of(path), **arguments)
+    wanted = PathState("directory", mode, owner, group)
+    return _directory(path, wanted, originals.owner_of(path), **arguments)
 
 
 def kept_private(modes: Mapping[str, str], *, owner: str, **arguments: Any) -> OperationMeta:
@@ -108,20 +110,12 @@ def displaced(path: str, **arguments: Any) -> OperationMeta:
 
 @operation
 def _put(
-    dest: str,
-    content: bytes,
-    owner: str,
-    group: str,
-    mode: str,
-    secret: bool,
-    check: str | None,
-    component: str,
+    dest: str, content: bytes, wanted: PathState, secret: bool, check: str | None, component: str
 ) -> Iterator[StringCommand]:
     state: PathState = host.get_fact(PathFact, path=dest, content=not secret, owner=component)
     same_content = state.kind == "file" and state.sha256 == sha256(content).hexdigest()
-    if same_content and (state.mode, state.owner, state.group) == (mode, owner, group):
+    if same_content and not [*ownership(state, wanted)]:
         return
-    wanted = PathState("file", mode, owner, group)
     lines = (*_differences(state, wanted, content, same_content, secret), *_replacing(state, dest, component))
     record(Change(dest, lines, secret))
     yield script(
@@ -129,9 +123,9 @@ def _put(
         stdin=framed(content),
         **originals.values(component),
         dest=dest,
-        belongs=owner,
-        group=group,
-        mode=mode,
+        belongs=wanted.owner,
+        group=wanted.group,
+        mode=wanted.mode,
         suffix=Path(dest).suffix,
         check=check.replace("{}", '"$temporary"') if check else "",
     )
@@ -174,20 +168,19 @@ def ownership(old: PathState, new: PathState) -> Iterator[str]:
 
 
 @operation
-def _directory(path: str, owner: str, group: str, mode: str, component: str) -> Iterator[StringCommand]:
+def _directory(path: str, wanted: PathState, component: str) -> Iterator[StringCommand]:
     state: PathState = host.get_fact(PathFact, path=path)
-    wanted = PathState("directory", mode, owner, group)
     if state == wanted:
         return
-    new = (f"new folder {mode} {owner}:{group}",)
+    new = (f"new folder {wanted.mode} {wanted.owner}:{wanted.group}",)
     record(Change(path, tuple(ownership(state, wanted)) if state.kind == "directory" else new))
     yield script(
         _DIRECTORY,
         **originals.values(component),
         path=path,
-        belongs=owner,
-        group=group,
-        mode=mode,
+        belongs=wanted.owner,
+        group=wanted.group,
+        mode=wanted.mode,
         settle=SETTLE,
     )
 

@@ -41,7 +41,7 @@ def file(
     continued after both sides have agreed on its digest. The folder of `dest` must exist.
     """
     arguments.setdefault("name", f"Push {dest}")
-    return _file(source, dest, sha256, owner, group, mode, **arguments)
+    return _file(source, dest, PathState("file", mode, owner, group, sha256), **arguments)
 
 
 def fetch(
@@ -56,7 +56,7 @@ def fetch(
 ) -> OperationMeta:
     """Have the host fetch `url`, resumed after interruptions; otherwise as `file`."""
     arguments.setdefault("name", f"Fetch {dest}")
-    return _fetch(url, dest, sha256, owner, group, mode, **arguments)
+    return _fetch(url, dest, PathState("file", mode, owner, group, sha256), **arguments)
 
 
 def unpack(archive: Path, dest: str, *, sha256: str, content: str, **arguments: Any) -> OperationMeta:
@@ -71,26 +71,26 @@ def unpack(archive: Path, dest: str, *, sha256: str, content: str, **arguments: 
 
 
 @operation
-def _file(source: Path, dest: str, digest: str, owner: str, group: str, mode: str) -> Iterator[StringCommand]:
+def _file(source: Path, dest: str, wanted: PathState) -> Iterator[StringCommand]:
     state = _state(dest)
-    if state.sha256 != digest:
-        _arriving(dest, state, digest, f"{source.stat().st_size} bytes from this machine")
-        yield StreamCommand(source, dest, digest)
-        yield _going_live(dest, digest, owner, group, mode)
+    if state.sha256 != wanted.sha256:
+        _arriving(dest, state, wanted.sha256, f"{source.stat().st_size} bytes from this machine")
+        yield StreamCommand(source, dest, wanted.sha256)
+        yield _going_live(dest, wanted)
     else:
-        yield from _owned(dest, digest, state, owner, group, mode)
+        yield from _owned(dest, state, wanted)
 
 
 @operation
-def _fetch(url: str, dest: str, digest: str, owner: str, group: str, mode: str) -> Iterator[StringCommand]:
+def _fetch(url: str, dest: str, wanted: PathState) -> Iterator[StringCommand]:
     state = _state(dest)
-    if state.sha256 != digest:
-        _arriving(dest, state, digest, "fetched by the host")
+    if state.sha256 != wanted.sha256:
+        _arriving(dest, state, wanted.sha256, "fetched by the host")
         # A URL may contain a token, so it is sent on standard input.
-        yield script(_FETCH, stdin=f"{url}\n", part=part_of(dest, digest), program=_FETCHER)
-        yield _going_live(dest, digest, owner, group, mode)
+        yield script(_FETCH, stdin=f"{url}\n", part=part_of(dest, wanted.sha256), program=_FETCHER)
+        yield _going_live(dest, wanted)
     else:
-        yield from _owned(dest, digest, state, owner, group, mode)
+        yield from _owned(dest, state, wanted)
 
 
 @operation
@@ -155,25 +155,22 @@ def _arriving(dest: str, state: PathState, digest: str, how: str) -> None:
     record(Change(dest, (line,), records=(record_of(dest),)))
 
 
-def _owned(
-    dest: str, digest: str, state: PathState, owner: str, group: str, mode: str
-) -> Iterator[StringCommand]:
-    wanted = PathState("file", mode, owner, group, digest)
+def _owned(dest: str, state: PathState, wanted: PathState) -> Iterator[StringCommand]:
     if state != wanted:
         record(Change(dest, tuple(ownership(state, wanted)), records=(record_of(dest),)))
-        yield script(_LIVE, **_live_values(dest, digest, owner, group, mode), file=dest)
+        yield script(_LIVE, **_live_values(dest, wanted), file=dest)
 
 
-def _going_live(dest: str, digest: str, owner: str, group: str, mode: str) -> StringCommand:
-    return script(_ARRIVED, **_live_values(dest, digest, owner, group, mode), file=part_of(dest, digest))
+def _going_live(dest: str, wanted: PathState) -> StringCommand:
+    return script(_ARRIVED, **_live_values(dest, wanted), file=part_of(dest, wanted.sha256))
 
 
-def _live_values(dest: str, digest: str, owner: str, group: str, mode: str) -> dict[str, str]:
+def _live_values(dest: str, wanted: PathState) -> dict[str, str]:
     return {
         "dest": dest,
-        "digest": digest,
-        "ownership": f"{owner}:{group}",
-        "mode": mode,
+        "digest": wanted.sha256,
+        "ownership": f"{wanted.owner}:{wanted.group}",
+        "mode": wanted.mode,
         "record": record_of(dest),
         "form": IDENTITY,
     }
