@@ -425,7 +425,13 @@ def apply(
     with _stop_on_interrupt(stopping, run.progress):
         return Result(
             order.roll(
-                order.stages(inventory, planned, serving, nodes, passing, renewing, lacking),
+                order.stages(
+                    inventory,
+                    planned,
+                    order.HostStates(
+                        serving=serving, nodes=nodes, passing=passing, renewing=renewing, lacking=lacking
+                    ),
+                ),
                 planned,
                 execute,
                 lambda host: Drain(session, inventory, host, former_addresses.ports(places, host)),

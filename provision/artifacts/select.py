@@ -19,7 +19,7 @@ from inventory.model import Inventory
 from inventory.state import keep_out_of_git
 from provision.artifacts.engine import variants
 from provision.artifacts.engine.builders import SshBuilder
-from provision.artifacts.engine.wheel import NvidiaRepository, engine_wheels
+from provision.artifacts.engine.wheel import BuildHosts, NvidiaRepository, engine_wheels
 from provision.artifacts.host_kind import PROBE, HostKind
 from provision.artifacts.model import model_file
 from provision.artifacts.release import release_for
@@ -145,9 +145,7 @@ def _releases(
     engines = engine_wheels(
         wanted,
         cache,
-        hosts=kinds,
-        connect=builder_on,
-        repositories=repositories,
+        BuildHosts(hosts=kinds, connect=builder_on, repositories=repositories),
         progress=progress.detail,
     )
     built = {kind: release_for(kind, engines[kind], cache, progress=progress.detail) for kind in wanted}

@@ -53,33 +53,38 @@ class Stage:
     moves: bool = False
 
 
-def stages(
-    inventory: Inventory,
-    planned: Plan,
-    serving: Collection[str],
-    nodes: Collection[str] = (),
-    passing: Collection[str] = (),
-    renewing: Collection[str] = (),
-    lacking: Collection[str] = (),
-) -> tuple[Stage, ...]:
-    """Return the stages of a plan in order.
+@dataclass(frozen=True, slots=True)
+class HostStates:
+    """Names of hosts by what was found on them and what their plan changes, on which the order depends."""
 
-    `serving` are those whose bot runs, `nodes` those whose Elasticsearch runs, `passing` those whose nginx
-    runs and is to reach bots elsewhere, `renewing` those whose nginx gets a certificate of a new authority,
-    `lacking` those whose bot does not listen where an nginx looks for it.
-    """
+    serving: Collection[str] = ()
+    """Their bot runs."""
+    nodes: Collection[str] = ()
+    """Their Elasticsearch runs."""
+    passing: Collection[str] = ()
+    """Their nginx runs, and will reach bots at other addresses."""
+    renewing: Collection[str] = ()
+    """Their nginx gets a certificate of a new authority."""
+    lacking: Collection[str] = ()
+    """Their bot does not listen at an address that an nginx uses."""
+
+
+def stages(inventory: Inventory, planned: Plan, found: HostStates) -> tuple[Stage, ...]:
+    """Return the stages of a plan in order."""
     names = [host.host for host in planned.hosts]
     databases = [name for name in names if "database" in inventory.hosts[name].roles]
     # What other bots need first cannot come after them.
-    after = [name for name in passing if name in names and not changes_database(planned.for_host(name))]
-    changing = [host.host for host in planned.hosts if host.host in serving and changes_bot(host)]
-    rolling = sorted(changing, key=lambda name: (name not in lacking, name in after, name not in databases))
+    after = [name for name in found.passing if name in names and not changes_database(planned.for_host(name))]
+    changing = [host.host for host in planned.hosts if host.host in found.serving and changes_bot(host)]
+    rolling = sorted(
+        changing, key=lambda name: (name not in found.lacking, name in after, name not in databases)
+    )
     if len(rolling) == 1 and not drained_at(inventory, rolling[0]):
         rolling = []
     halfway = [
         name
         for name in names
-        if name in renewing and name not in rolling and not changes_database(planned.for_host(name))
+        if name in found.renewing and name not in rolling and not changes_database(planned.for_host(name))
     ]
     moving = [name for name in names if name in after and name not in (*rolling, *halfway)]
     leaving = [name for name in rolling if moving and name not in inventory.with_role("runtime")]
@@ -90,16 +95,16 @@ def stages(
     at_once = [name for name in others if name not in waiting or name in databases]
     fresh = tuple(name for name in waiting if name not in at_once)
     # A node that is down changes immediately, because the cluster may be unhealthy without it.
-    changing_nodes = [name for name in names if name in nodes and changes_node(planned.for_host(name))]
+    changing_nodes = [name for name in names if name in found.nodes and changes_node(planned.for_host(name))]
     following = [name for name in at_once if name in changing_nodes][1:]
     at_once = [name for name in at_once if name not in following]
     cluster = [name for name in at_once if changes_node(planned.for_host(name))]
-    found = [Stage(tuple(at_once))]
+    result = [Stage(tuple(at_once))]
     for name in following:
-        found.append(Stage((name,), needs=tuple(cluster)))
+        result.append(Stage((name,), needs=tuple(cluster)))
         cluster.append(name)
     needed = [name for name in databases if name in others]
-    found.append(Stage(fresh, needs=tuple(needed)))
+    result.append(Stage(fresh, needs=tuple(needed)))
     needed += fresh
     size = max(1, len(rolling) * inventory.rollout.batch_percent // 100)
     batches = [rolling[start : start + size] for start in range(0, len(rolling), size)]
@@ -108,23 +113,23 @@ def stages(
     changed_before = behind - {*rolling, *(name for name in names if changes_bot(planned.for_host(name)))}
     first = batches[:0] if changed_before else batches[:1]
     for batch in first:
-        found.append(Stage(tuple(batch), needs=tuple(needed), drained=True))
+        result.append(Stage(tuple(batch), needs=tuple(needed), drained=True))
         needed += batch
     needed += [name for name in others if name in behind and name not in needed]
     for group in _apart(halfway, changing_nodes):
         needs = (*needed, *_others_of(cluster, group, changing_nodes))
-        found.append(Stage(group, needs=needs, moves=any(name in after for name in group)))
+        result.append(Stage(group, needs=needs, moves=any(name in after for name in group)))
     needed += halfway
     for batch in batches[len(first) :]:
-        found.append(Stage(tuple(batch), needs=tuple(needed), drained=True))
+        result.append(Stage(tuple(batch), needs=tuple(needed), drained=True))
         needed += batch
     bots = {bot for front in moving for bot in bots_behind(inventory, front)}
     needed += [name for name in others if name in bots and name not in needed]
     for group in _apart(moving, changing_nodes):
         needs = (*needed, *_others_of(cluster, group, changing_nodes))
-        found.append(Stage(group, needs=needs, moves=True))
-    found.append(Stage(tuple(leaving), needs=tuple(moving)))
-    return tuple(stage for stage in found if stage.hosts)
+        result.append(Stage(group, needs=needs, moves=True))
+    result.append(Stage(tuple(leaving), needs=tuple(moving)))
+    return tuple(stage for stage in result if stage.hosts)
 
 
 def _others_of(cluster: list[str], group: Sequence[str], nodes: Collection[str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from deploys.nvidia.cuda import Cuda
@@ -41,6 +41,16 @@ class NvidiaRepository:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildHosts:
+    """Hosts that may build the engine, over `connect(name)`."""
+
+    hosts: Mapping[str, HostKind] = field(default_factory=dict)
+    connect: Callable[[str], Builder] | None = None
+    repositories: Mapping[str, NvidiaRepository] = field(default_factory=dict)
+    """Repositories from which hosts with GPUs get the CUDA compiler for the time of the build."""
+
+
+@dataclass(frozen=True, slots=True)
 class EngineWheel:
     """A built wheel; `built_on` is the kind of machine it was built on."""
 
@@ -52,41 +62,39 @@ class EngineWheel:
 def engine_wheels(
     kinds: Collection[HostKind],
     cache: Cache,
+    machines: BuildHosts | None = None,
     *,
-    hosts: Mapping[str, HostKind] | None = None,
-    connect: Callable[[str], Builder] | None = None,
-    repositories: Mapping[str, NvidiaRepository] | None = None,
     source: RuntimeSource | None = None,
     progress: ReportProgress = silent,
 ) -> dict[HostKind, EngineWheel]:
     """Return the engine for each of `kinds`; build those that are not in the cache.
 
-    `hosts` may build as well, over `connect(name)`; those with GPUs get the CUDA compiler for the time of the
-    build from their entry in `repositories`. Raises `ToolError` when only this machine could build and lacks
+    A build runs on this machine or on one of `machines`. Raises `ToolError` when only this machine could build and lacks
     a compiler, `ArtifactError` or `HostError` when a build fails.
     """
+    machines = machines or BuildHosts()
     locked = lockfile.named((source or RuntimeSource.of_this_program()).locked, ENGINE)
-    this_machine = _this_machine(hosts)
+    this_machine = _this_machine(machines.hosts)
     wanted = {kind.cuda for kind in kinds}
     usable = {(kind.cuda, cpu) for kind in kinds for cpu in (kind.cpu, variants.ALL)}
     compilers = {cuda for cuda in wanted if cuda and Path(Cuda.parse(cuda).folder, "bin/nvcc").exists()}
 
     def choose() -> tuple[dict[HostKind, EngineWheel], BuilderChoice]:
         there = {wheel.built_on: wheel for cuda, cpu in usable for wheel in cached(locked, cache, cuda, cpu)}
-        return there, choose_builders(kinds, this_machine, hosts or {}, there, compilers)
+        return there, choose_builders(kinds, this_machine, machines.hosts, there, compilers)
 
     there, choice = choose()
     if choice.builds:
         with cache.lock("engine", progress):
             there, choice = choose()
             for place in choice.builds:
-                builder = _builder(place, connect)
+                builder = _builder(place, machines.connect)
                 there[place.kind] = build(
                     locked,
                     place.kind,
                     builder,
                     cache,
-                    repository=(repositories or {}).get(place.host or ""),
+                    repository=machines.repositories.get(place.host or ""),
                     progress=progress,
                 )
     found = {kind: there[built_on] for kind, built_on in choice.built_on.items()}
@@ -132,7 +140,7 @@ def build(
         cuda = Cuda.parse(kind.cuda) if kind.cuda else None
         if cuda and repository is None and builder.install_compiler:
             raise ArtifactError(f"{builder.name}: there is no repository with the compiler of {cuda}")
-        wheel = _run_build(builder, kind, sdist, tools, work, progress, repository)
+        wheel = _Build(builder, kind, repository, progress).run(sdist, tools, work)
         return publish(locked, kind, wheel, cache)
 
 
@@ -190,54 +198,68 @@ def _tools(kind: HostKind, cache: Cache, work: Path, progress: ReportProgress) -
     return target
 
 
-def _run_build(
-    builder: Builder,
-    kind: HostKind,
-    sdist: Path,
-    tools: Path,
-    work: Path,
-    progress: ReportProgress,
-    repository: NvidiaRepository | None,
-) -> Path:
-    cuda = Cuda.parse(kind.cuda) if kind.cuda else None
-    only = variants.built_for(kind.architecture, kind.cpu) if kind.cpu else ()
-    started = time.monotonic()
-    progress(f"building the engine on {builder.name}", 0.0)
-    answer = [line.strip() for line in builder.run(recipe.prepare_script())]
-    folder = next(filter(recipe.is_build_folder, answer), "")
-    if not folder:
-        raise ArtifactError(f"{builder.name}: cannot create a build folder in /var/tmp: {' '.join(answer)}")
-    try:
-        builder.put(sdist, f"{folder}/{SDIST}")
-        builder.put(tools, f"{folder}/{TOOLS}")
+@dataclass(frozen=True, slots=True)
+class _Build:
+    """One build on a machine of `kind`, in a folder that is removed afterwards."""
+
+    builder: Builder
+    kind: HostKind
+    repository: NvidiaRepository | None
+    progress: ReportProgress
+
+    def run(self, sdist: Path, tools: Path, work: Path) -> Path:
+        """Build the wheel from these archives, fetch it into `work` and return its path."""
+        self.progress(f"building the engine on {self.builder.name}", 0.0)
+        folder = self._new_folder()
+        try:
+            self.builder.put(sdist, f"{folder}/{SDIST}")
+            self.builder.put(tools, f"{folder}/{TOOLS}")
+            name = self._name_of_wheel(self._recipe(folder))
+            self.builder.get(f"{folder}/{OUT}/{name}", work / name)
+            return work / name
+        finally:
+            # If the connection was lost, the next build on the machine removes the folder.
+            with suppress(Exception):
+                list(self.builder.run(f"rm -rf {folder}"))
+
+    def _new_folder(self) -> str:
+        answer = [line.strip() for line in self.builder.run(recipe.prepare_script())]
+        folder = next(filter(recipe.is_build_folder, answer), "")
+        if not folder:
+            printed = " ".join(answer)
+            raise ArtifactError(f"{self.builder.name}: cannot create a build folder in /var/tmp: {printed}")
+        return folder
+
+    def _recipe(self, folder: str) -> Recipe:
+        """Return the recipe of this build, with the repository's key copied to the machine."""
+        cuda = Cuda.parse(self.kind.cuda) if self.kind.cuda else None
         chosen = Recipe(
             folder,
-            variants=only,
-            sudo=builder.sudo,
-            install_compiler=builder.install_compiler,
+            variants=variants.built_for(self.kind.architecture, self.kind.cpu) if self.kind.cpu else (),
+            sudo=self.builder.sudo,
+            install_compiler=self.builder.install_compiler,
             cuda=cuda,
         )
-        if cuda and repository:
-            builder.put(repository.key, f"{folder}/{KEY}")
-            armored = repository.key.read_bytes().lstrip().startswith(b"-----BEGIN")
-            chosen = replace(chosen, repository=repository.uri, armored=armored)
+        if cuda is None or self.repository is None:
+            return chosen
+        self.builder.put(self.repository.key, f"{folder}/{KEY}")
+        armored = self.repository.key.read_bytes().lstrip().startswith(b"-----BEGIN")
+        return replace(chosen, repository=self.repository.uri, armored=armored)
+
+    def _name_of_wheel(self, chosen: Recipe) -> str:
+        """Run the build, report its progress, and return the name of the wheel."""
+        started = time.monotonic()
         name = ""
-        with closing(builder.run(recipe.build_script(chosen))) as output:
+        with closing(self.builder.run(recipe.build_script(chosen))) as output:
             for line in output:
                 if (fraction := recipe.step_of(line)) is not None:
                     left = _left(time.monotonic() - started, fraction)
-                    progress(f"building the engine on {builder.name}{left}", fraction)
+                    self.progress(f"building the engine on {self.builder.name}{left}", fraction)
                 elif line.startswith("wheel "):
                     name = line.removeprefix("wheel ").strip()
         if not name.endswith(".whl") or "/" in name:
-            raise ArtifactError(f"{builder.name}: the build ended without a wheel")
-        target = work / name
-        builder.get(f"{folder}/{OUT}/{name}", target)
-        return target
-    finally:
-        # If the connection was lost, the next build on the machine removes the folder.
-        with suppress(Exception):
-            list(builder.run(f"rm -rf {folder}"))
+            raise ArtifactError(f"{self.builder.name}: the build ended without a wheel")
+        return name
 
 
 def _left(seconds: float, fraction: float) -> str:
@@ -284,7 +306,7 @@ def _key(locked: Locked, cuda: str, cpu: str) -> str:
     return f"{locked.version}-{recipe.capabilities(made_for, cpu)}-{digest}"
 
 
-def _this_machine(hosts: Mapping[str, HostKind] | None) -> HostKind | None:
+def _this_machine(hosts: Mapping[str, HostKind]) -> HostKind | None:
     """Return the kind of this machine if it can build or there is no other builder; else `None`."""
     return HostKind.of_this_machine() if shutil.which("g++") or not hosts else None
 

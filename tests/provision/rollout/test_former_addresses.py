@@ -24,7 +24,7 @@ from inventory.errors import HostError
 from inventory.model import Inventory
 from provision.plan import FileChange, HostPlan, Plan, PlannedOperation
 from provision.rollout import former_addresses
-from provision.rollout.order import UPSTREAMS, changes_upstreams, stages
+from provision.rollout.order import UPSTREAMS, HostStates, changes_upstreams, stages
 from provision.selection import Selection, assign
 
 BOTH = ["runtime", "nginx"]
@@ -358,7 +358,9 @@ class Deployed:
             lacking = [
                 bot for bot in bots if former_addresses.lacks(declared, bot, found, self.bots.get(bot, ()))
             ]
-            for stage in stages(declared, planned, tuple(self.bots), (), passing, (), lacking):
+            for stage in stages(
+                declared, planned, HostStates(serving=tuple(self.bots), passing=passing, lacking=lacking)
+            ):
                 for host in stage.hosts:
                     for _ in self._change(planned.for_host(host), places.get(host, ())):
                         steps += 1

@@ -21,7 +21,7 @@ from provision.plan import FileChange, HostPlan, HostResult, Plan, PlannedOperat
 from provision.progress import Silent
 from provision.rollout import draining, order
 from provision.rollout.draining import Drain, fronts_beside
-from provision.rollout.order import Stage, roll, stages
+from provision.rollout.order import HostStates, Stage, roll, stages
 
 BOT = PlannedOperation("runtime", "Service clawd-bot", changes=True)
 NODE = PlannedOperation("elasticsearch", "Service elasticsearch", changes=True)
@@ -46,7 +46,7 @@ CLUSTER = {"lb": ["nginx"], "bot1": ["runtime"], "bot2": ["runtime"], "db": ["da
 
 def test_first_deployment_begins_with_hosts_that_bots_need() -> None:
     planned = plan(lb=OTHER, bot1=BOT, bot2=BOT, db=OTHER)
-    assert stages(inventory(CLUSTER), planned, serving=()) == (
+    assert stages(inventory(CLUSTER), planned, HostStates()) == (
         Stage(("lb", "db")),
         Stage(("bot1", "bot2"), needs=("db",)),
     )
@@ -54,7 +54,7 @@ def test_first_deployment_begins_with_hosts_that_bots_need() -> None:
 
 def test_bots_that_serve_change_one_after_another() -> None:
     planned = plan(lb=OTHER, bot1=BOT, bot2=BOT, db=OTHER)
-    assert stages(inventory(CLUSTER), planned, serving=("bot1", "bot2"))[1:] == (
+    assert stages(inventory(CLUSTER), planned, HostStates(serving=("bot1", "bot2")))[1:] == (
         Stage(("bot1",), needs=("db",), drained=True),
         Stage(("bot2",), needs=("db", "bot1"), drained=True),
     )
@@ -62,12 +62,14 @@ def test_bots_that_serve_change_one_after_another() -> None:
 
 def test_unchanged_bot_is_not_drained() -> None:
     planned = plan(lb=OTHER, bot1=OTHER, bot2=OTHER, db=OTHER)
-    assert not any(stage.drained for stage in stages(inventory(CLUSTER), planned, serving=("bot1", "bot2")))
+    assert not any(
+        stage.drained for stage in stages(inventory(CLUSTER), planned, HostStates(serving=("bot1", "bot2")))
+    )
 
 
 def test_one_server_changes_in_one_stage() -> None:
     single = inventory({"bot1": ["runtime", "nginx"]})
-    assert stages(single, plan(bot1=BOT), serving=("bot1",)) == (Stage(("bot1",)),)
+    assert stages(single, plan(bot1=BOT), HostStates(serving=("bot1",))) == (Stage(("bot1",)),)
 
 
 def test_batch_size_is_a_percentage_of_the_bots() -> None:
@@ -76,7 +78,7 @@ def test_batch_size_is_a_percentage_of_the_bots() -> None:
         {"lb": ["nginx"], **{name: ["runtime"] for name in names}}, rollout={"batch_percent": 30}
     )
     planned = plan(lb=None, **dict.fromkeys(names, BOT))
-    batches = [stage.hosts for stage in stages(fleet, planned, serving=names) if stage.drained]
+    batches = [stage.hosts for stage in stages(fleet, planned, HostStates(serving=names)) if stage.drained]
     assert [len(batch) for batch in batches] == [2, 2, 2, 2]
 
 
@@ -100,7 +102,9 @@ def test_every_host_is_in_exactly_one_stage(roles: list[set[str]], data: st.Data
         }
     )
     serving, nodes, passing, renewing = (data.draw(st.sets(st.sampled_from(names))) for _ in range(4))
-    found = stages(whole, planned, serving, nodes, passing, renewing)
+    found = stages(
+        whole, planned, HostStates(serving=serving, nodes=nodes, passing=passing, renewing=renewing)
+    )
     assert sorted(host for stage in found for host in stage.hosts) == sorted(names)
     earlier: set[str] = set()
     for stage in found:
@@ -112,7 +116,7 @@ def test_every_host_is_in_exactly_one_stage(roles: list[set[str]], data: st.Data
 def test_nginx_with_changed_upstreams_changes_after_the_bots() -> None:
     planned = plan(lb=OTHER, bot1=BOT, bot2=BOT, db=OTHER)
     serving = ("bot1", "bot2")
-    assert stages(inventory(CLUSTER), planned, serving, passing=("lb",)) == (
+    assert stages(inventory(CLUSTER), planned, HostStates(serving=serving, passing=("lb",))) == (
         Stage(("db",)),
         Stage(("bot1",), needs=("db",), drained=True),
         Stage(("bot2",), needs=("db", "bot1"), drained=True),
@@ -122,7 +126,7 @@ def test_nginx_with_changed_upstreams_changes_after_the_bots() -> None:
 
 def test_nginx_with_changed_upstreams_is_not_begun_after_a_failed_bot() -> None:
     recorder = Recorder({"bot2": Status.ROLLED_BACK})
-    order = stages(inventory(CLUSTER), ALL, serving=("bot1", "bot2"), passing=("lb",))
+    order = stages(inventory(CLUSTER), ALL, HostStates(serving=("bot1", "bot2"), passing=("lb",)))
     results = roll(order, ALL, recorder.execute, recorder.drain, Silent())
     (front,) = (result for result in results if result.host == "lb")
     assert (front.status, front.message) == (
@@ -136,7 +140,9 @@ def test_nginx_gets_a_new_authority_after_the_first_bots(passing: tuple[str, ...
     """Before that the other bots answer it, afterwards the first ones."""
     planned = plan(lb=OTHER, bot1=BOT, bot2=BOT, db=OTHER)
     serving = ("bot1", "bot2")
-    assert stages(inventory(CLUSTER), planned, serving, passing=passing, renewing=("lb",)) == (
+    assert stages(
+        inventory(CLUSTER), planned, HostStates(serving=serving, passing=passing, renewing=("lb",))
+    ) == (
         Stage(("db",)),
         Stage(("bot1",), needs=("db",), drained=True),
         Stage(("lb",), needs=("db", "bot1"), moves=bool(passing)),
@@ -146,7 +152,10 @@ def test_nginx_gets_a_new_authority_after_the_first_bots(passing: tuple[str, ...
 
 def test_nginx_gets_a_new_authority_first_after_an_interrupted_run() -> None:
     planned = plan(lb=OTHER, bot1=None, bot2=BOT, db=None)
-    hosts = [stage.hosts for stage in stages(inventory(CLUSTER), planned, ("bot2",), renewing=("lb",))]
+    hosts = [
+        stage.hosts
+        for stage in stages(inventory(CLUSTER), planned, HostStates(serving=("bot2",), renewing=("lb",)))
+    ]
     assert hosts == [("db",), ("bot1",), ("lb",), ("bot2",)]
 
 
@@ -167,7 +176,7 @@ def test_changes_authority_detects_a_new_authority_of_nginx(path: str, reason: s
 def test_nginx_with_changed_upstreams_is_not_begun_when_no_bot_listens() -> None:
     recorder = Recorder()
     planned = plan(lb=OTHER, bot1=None, bot2=None, db=None)
-    order = stages(inventory(CLUSTER), planned, (), passing=("lb",))
+    order = stages(inventory(CLUSTER), planned, HostStates(passing=("lb",)))
     results = roll(
         order,
         planned,
@@ -220,7 +229,9 @@ def test_nginx_on_the_host_of_its_bot_changes_only_when_the_bot_listens_or_chang
 def test_undeclared_bot_is_removed_after_nginx_stops_using_it() -> None:
     fewer = inventory({**CLUSTER, "bot2": ["logs"]})
     planned = plan(lb=OTHER, bot1=BOT, bot2=BOT, db=OTHER)
-    assert [stage.hosts for stage in stages(fewer, planned, ("bot1", "bot2"), passing=("lb",))] == [
+    assert [
+        stage.hosts for stage in stages(fewer, planned, HostStates(serving=("bot1", "bot2"), passing=("lb",)))
+    ] == [
         ("db",),
         ("bot1",),
         ("lb",),
@@ -231,7 +242,10 @@ def test_undeclared_bot_is_removed_after_nginx_stops_using_it() -> None:
 def test_hosts_with_both_roles_change_after_other_bots_when_their_upstreams_change() -> None:
     mixed = inventory({"bot1": ["runtime", "nginx"], "bot2": ["runtime"], "db": ["database"]})
     planned = plan(bot1=BOT, bot2=BOT, db=None)
-    hosts = [stage.hosts for stage in stages(mixed, planned, ("bot1", "bot2"), passing=("bot1",))]
+    hosts = [
+        stage.hosts
+        for stage in stages(mixed, planned, HostStates(serving=("bot1", "bot2"), passing=("bot1",)))
+    ]
     assert hosts == [("db",), ("bot2",), ("bot1",)]
 
 
@@ -286,7 +300,7 @@ class Recorder:
         return SimpleNamespace(bot=host, begin=begin, end=end)
 
     def roll(self, planned: Plan) -> dict[str, Status]:
-        order = stages(inventory(CLUSTER), planned, serving=("bot1", "bot2"))
+        order = stages(inventory(CLUSTER), planned, HostStates(serving=("bot1", "bot2")))
         results = roll(order, planned, self.execute, self.drain, Silent())
         return {result.host: result.status for result in results}
 
@@ -333,7 +347,7 @@ LOGS_CHANGE = plan(lb=OTHER, bot1=BOT, bot2=BOT, db=OTHER, log1=NODE, log2=NODE,
 
 
 def test_elasticsearch_nodes_change_one_after_another() -> None:
-    assert stages(inventory(LOGS), LOGS_CHANGE, serving=("bot1", "bot2"), nodes=NODES)[:3] == (
+    assert stages(inventory(LOGS), LOGS_CHANGE, HostStates(serving=("bot1", "bot2"), nodes=NODES))[:3] == (
         Stage(("lb", "db", "log1")),
         Stage(("log2",), needs=("log1",)),
         Stage(("log3",), needs=("log1", "log2")),
@@ -341,8 +355,8 @@ def test_elasticsearch_nodes_change_one_after_another() -> None:
 
 
 def test_stopped_nodes_change_at_once_and_before_running_ones() -> None:
-    assert stages(inventory(LOGS), LOGS_CHANGE, serving=(), nodes=())[0].hosts == ("lb", "db", *NODES)
-    assert stages(inventory(LOGS), LOGS_CHANGE, serving=(), nodes=("log1", "log2"))[:2] == (
+    assert stages(inventory(LOGS), LOGS_CHANGE, HostStates())[0].hosts == ("lb", "db", *NODES)
+    assert stages(inventory(LOGS), LOGS_CHANGE, HostStates(nodes=("log1", "log2")))[:2] == (
         Stage(("lb", "db", "log1", "log3")),
         Stage(("log2",), needs=("log1", "log3")),
     )
@@ -351,12 +365,12 @@ def test_stopped_nodes_change_at_once_and_before_running_ones() -> None:
 def test_log_host_with_unchanged_elasticsearch_does_not_wait() -> None:
     quiet = plan(lb=OTHER, log1=OTHER, log2=NODE, log3=OTHER)
     hosts = {name: of for name, of in LOGS.items() if name in ("lb", *NODES)}
-    assert stages(inventory(hosts), quiet, serving=(), nodes=NODES) == (Stage(("lb", *NODES)),)
+    assert stages(inventory(hosts), quiet, HostStates(nodes=NODES)) == (Stage(("lb", *NODES)),)
 
 
 def test_failed_node_stops_other_nodes_and_no_bot() -> None:
     recorder = Recorder({"log2": Status.FAILED})
-    order = stages(inventory(LOGS), LOGS_CHANGE, serving=("bot1", "bot2"), nodes=NODES)
+    order = stages(inventory(LOGS), LOGS_CHANGE, HostStates(serving=("bot1", "bot2"), nodes=NODES))
     results = {
         result.host: result for result in roll(order, LOGS_CHANGE, recorder.execute, recorder.drain, Silent())
     }

@@ -12,7 +12,14 @@ from inventory.errors import ArtifactError, HostError, ToolError
 from provision.artifacts import lockfile
 from provision.artifacts.engine import variants, wheel
 from provision.artifacts.engine.recipe import KEY, SDIST, TOOLS
-from provision.artifacts.engine.wheel import EngineWheel, NvidiaRepository, cached, engine_wheels, fetch_sdist
+from provision.artifacts.engine.wheel import (
+    BuildHosts,
+    EngineWheel,
+    NvidiaRepository,
+    cached,
+    engine_wheels,
+    fetch_sdist,
+)
 from provision.artifacts.host_kind import HostKind
 from provision.artifacts.lockfile import Locked
 from provision.artifacts.runtime_source import RuntimeSource
@@ -115,9 +122,12 @@ def test_wheel_is_built_once_on_the_oldest_host_for_all(
     hosts = {"new": TRIXIE, "old": BOOKWORM}
     for _ in range(2):
         found = engine_wheels(
-            [BOOKWORM, TRIXIE], cache, hosts=hosts, connect=connect, source=source,
+            [BOOKWORM, TRIXIE],
+            cache,
+            BuildHosts(hosts=hosts, connect=connect),
+            source=source,
             progress=lambda message, fraction=None: fractions.append(fraction),
-        )  # fmt: skip
+        )
         assert found[BOOKWORM] == found[TRIXIE]
         assert found[TRIXIE].path.read_bytes() == engine.path.read_bytes()
         assert found[TRIXIE].built_on == BOOKWORM
@@ -133,7 +143,9 @@ def test_failed_build_leaves_no_folder_and_no_cache_entry(
 ) -> None:
     machine = FakeHost(engine.path, fails=True)
     with pytest.raises(HostError):
-        engine_wheels([BOOKWORM], cache, hosts={"old": BOOKWORM}, connect=lambda _: machine, source=source)
+        engine_wheels(
+            [BOOKWORM], cache, BuildHosts(hosts={"old": BOOKWORM}, connect=lambda _: machine), source=source
+        )
     assert machine.folder is None
     assert cached(locked, cache) == []
     assert list((cache.root / "partial").iterdir()) == []
@@ -146,7 +158,10 @@ def test_wheel_without_libllama_is_refused(
     wheel = make_wheel("llama-cpp-python", "9.9", "py3-none-linux_x86_64", folder=tmp_path / "w")
     with pytest.raises(ArtifactError, match="without libllama"):
         engine_wheels(
-            [BOOKWORM], cache, hosts={"old": BOOKWORM}, connect=lambda _: FakeHost(wheel), source=source
+            [BOOKWORM],
+            cache,
+            BuildHosts(hosts={"old": BOOKWORM}, connect=lambda _: FakeHost(wheel)),
+            source=source,
         )
     assert cached(locked, cache) == []
 
@@ -183,7 +198,9 @@ def test_an_engine_for_one_processor_is_kept_apart_from_the_one_for_all(
     locked: Locked, source: RuntimeSource, engine: EngineWheel, for_zen4: Path, cache: Cache
 ) -> None:
     machine = FakeHost(for_zen4)
-    here = engine_wheels([HERE], cache, hosts={"old": HERE}, connect=lambda _: machine, source=source)[HERE]
+    here = engine_wheels(
+        [HERE], cache, BuildHosts(hosts={"old": HERE}, connect=lambda _: machine), source=source
+    )[HERE]
     assert here.built_on == HERE
     assert "cpu-zen4" in here.path.parent.name
     assert "variants='x64|zen4'" in machine.scripts[-1]
@@ -193,7 +210,9 @@ def test_an_engine_for_one_processor_is_kept_apart_from_the_one_for_all(
     # A host elsewhere gets one with all variants, which then serves hosts on this machine as well.
     machine = FakeHost(engine.path)
     hosts = {"old": BOOKWORM}
-    found = engine_wheels([BOOKWORM], cache, hosts=hosts, connect=lambda _: machine, source=source)
+    found = engine_wheels(
+        [BOOKWORM], cache, BuildHosts(hosts=hosts, connect=lambda _: machine), source=source
+    )
     assert found[BOOKWORM].built_on == BOOKWORM
     assert "zen4" not in machine.scripts[-1]
     assert found[BOOKWORM].path.read_bytes() == engine.path.read_bytes()
@@ -247,9 +266,11 @@ def test_host_with_a_gpu_builds_its_own_wheel_and_others_use_the_cpu_wheel(
         found = engine_wheels(
             [BOOKWORM, GPU],
             cache,
-            hosts={"plain": BOOKWORM, "gpu": GPU},
-            connect=machines.__getitem__,
-            repositories={"gpu": NvidiaRepository(uri, key)},
+            BuildHosts(
+                hosts={"plain": BOOKWORM, "gpu": GPU},
+                connect=machines.__getitem__,
+                repositories={"gpu": NvidiaRepository(uri, key)},
+            ),
             source=source,
         )
         assert found[GPU].path.read_bytes() == for_gpus.read_bytes()
@@ -272,9 +293,11 @@ def test_wheel_for_gpus_without_the_cuda_library_is_refused(
         engine_wheels(
             [GPU],
             cache,
-            hosts={"gpu": GPU},
-            connect=lambda _: FakeHost(engine.path),
-            repositories={"gpu": NvidiaRepository("https://developer.example", key)},
+            BuildHosts(
+                hosts={"gpu": GPU},
+                connect=lambda _: FakeHost(engine.path),
+                repositories={"gpu": NvidiaRepository("https://developer.example", key)},
+            ),
             source=source,
         )
     assert cached(locked, cache, GPU.cuda) == []
@@ -285,7 +308,9 @@ def test_build_for_gpus_without_a_repository_is_refused(
     locked: Locked, source: RuntimeSource, for_gpus: Path, cache: Cache
 ) -> None:
     with pytest.raises(ArtifactError, match=r"no repository with the compiler of cuda12\.9"):
-        engine_wheels([GPU], cache, hosts={"gpu": GPU}, connect=lambda _: FakeHost(for_gpus), source=source)
+        engine_wheels(
+            [GPU], cache, BuildHosts(hosts={"gpu": GPU}, connect=lambda _: FakeHost(for_gpus)), source=source
+        )
 
 
 def test_missing_compiler_is_reported_with_packages_to_install(
