@@ -24,6 +24,7 @@ from provision.sandbox.hosts.host import (
     recorded,
     releases_for,
 )
+from provision.sandbox.hosts.host_files import NewHost
 from provision.sandbox.hosts.machine_settings import MachineSettings
 from provision.sandbox.hosts.rootfs import remove_tree
 from provision.sandbox.layout import MAX_HOSTS, Layout, host_name
@@ -65,7 +66,7 @@ def up(
         ensure_secrets(layout)
         machine = _prepared(backend, layout, lasting)
         for name, release in zip(names, wanted, strict=True):
-            _ensure_started(backend, layout, name, release, machine, login_key, progress)
+            _ensure_started(backend, layout, NewHost(name, release, machine, login_key), progress)
         _write_known_hosts(layout)
         for number, name in enumerate(names):
             progress(f"{name}: waiting for SSH", number / hosts)
@@ -154,14 +155,9 @@ def _prepared(backend: SandboxBackend, layout: Layout, lasting: bool) -> Machine
 
 
 def _ensure_started(
-    backend: SandboxBackend,
-    layout: Layout,
-    name: str,
-    release: DebianRelease,
-    machine: MachineSettings,
-    login_key: str,
-    progress: ReportSandboxProgress,
+    backend: SandboxBackend, layout: Layout, new: NewHost, progress: ReportSandboxProgress
 ) -> None:
+    name, release = new.name, new.release
     record = read_record(layout.host(name))
     if record is not None and (record.release, record.backend) != (release, backend.name):
         progress(f"{name}: replacing {record.release} by {release}", None)
@@ -169,7 +165,7 @@ def _ensure_started(
         record = None
     if record is None:
         backend.remove(name)
-        backend.create(name, release, machine, login_key, progress)
+        backend.create(new, progress)
     elif backend.state(name)[0] is HostState.RUNNING:
         return
     progress(f"{name}: starting", None)

@@ -69,8 +69,8 @@ def engine_wheels(
 ) -> dict[HostKind, EngineWheel]:
     """Return the engine for each of `kinds`; build those that are not in the cache.
 
-    A build runs on this machine or on one of `machines`. Raises `ToolError` when only this machine could build and lacks
-    a compiler, `ArtifactError` or `HostError` when a build fails.
+    A build runs on this machine or on one of `machines`. Raises `ToolError` when only this machine could
+    build and lacks a compiler, `ArtifactError` or `HostError` when a build fails.
     """
     machines = machines or BuildHosts()
     locked = lockfile.named((source or RuntimeSource.of_this_program()).locked, ENGINE)

@@ -7,31 +7,42 @@ from typing import Protocol
 from inventory.errors import SandboxError
 from provision.sandbox.commands import ReportSandboxProgress, ensure_tools, missing_tools
 from provision.sandbox.hosts import docker, nspawn
-from provision.sandbox.hosts.host import DebianRelease, HostState
+from provision.sandbox.hosts.host import HostState
+from provision.sandbox.hosts.host_files import NewHost
 from provision.sandbox.hosts.machine_settings import MachineSettings
 from provision.sandbox.layout import Layout
 
 
 class SandboxBackend(Protocol):
-    """The operations of every kind of sandbox; see `NspawnBackend` for their meaning."""
+    """A program that runs hosts: nspawn or Docker."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
-    def prepare(self) -> MachineSettings: ...  # noqa: D102
-    def create(  # noqa: D102
-        self,
-        name: str,
-        release: DebianRelease,
-        machine: MachineSettings,
-        login_key: str,
-        progress: ReportSandboxProgress,
-    ) -> None: ...
-    def start(self, name: str) -> None: ...  # noqa: D102
-    def state(self, name: str) -> tuple[HostState, int | None]: ...  # noqa: D102
-    def stop(self, name: str) -> None: ...  # noqa: D102
-    def remove(self, name: str) -> None: ...  # noqa: D102
-    def cleanup(self) -> None: ...  # noqa: D102
-    def last_words(self, name: str) -> str: ...  # noqa: D102
+    def name(self) -> str:
+        """Return its name, which is stored with each host."""
+
+    def prepare(self) -> MachineSettings:
+        """Create the network, and return the settings that hosts take over from this machine."""
+
+    def create(self, new: NewHost, progress: ReportSandboxProgress) -> None:
+        """Create a host without starting it."""
+
+    def start(self, name: str) -> None:
+        """Boot host `name` in the background."""
+
+    def state(self, name: str) -> tuple[HostState, int | None]:
+        """Return the state of host `name` and the process that keeps it running."""
+
+    def stop(self, name: str) -> None:
+        """Stop host `name`."""
+
+    def remove(self, name: str) -> None:
+        """Remove host `name` and its folder."""
+
+    def cleanup(self) -> None:
+        """Remove everything that was created for hosts of this sandbox, even if its folder was removed."""
+
+    def last_words(self, name: str) -> str:
+        """Return the end of the host's console output for an error message."""
 
 
 def choose(layout: Layout, progress: ReportSandboxProgress) -> SandboxBackend:

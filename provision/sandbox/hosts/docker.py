@@ -19,8 +19,8 @@ from inventory.errors import SandboxError
 from provision.sandbox import network
 from provision.sandbox.commands import ReportSandboxProgress, run
 from provision.sandbox.hosts import cgroups
-from provision.sandbox.hosts.host import DebianRelease, HostRecord, HostState, write_record
-from provision.sandbox.hosts.host_files import HostNetwork, host_files, make_host_key, unit_links, write_into
+from provision.sandbox.hosts.host import HostRecord, HostState, write_record
+from provision.sandbox.hosts.host_files import NewHost, files_of, unit_links, write_into
 from provision.sandbox.hosts.machine_settings import MachineSettings, read_machine
 from provision.sandbox.hosts.rootfs import ensure_image, image_of, remove_tree
 from provision.sandbox.layout import Layout
@@ -90,36 +90,25 @@ class DockerBackend:
             run(network_command(self.layout))
         return read_machine(self.layout.machine_address)
 
-    def create(
-        self,
-        name: str,
-        release: DebianRelease,
-        machine: MachineSettings,
-        login_key: str,
-        progress: ReportSandboxProgress,
-    ) -> None:
-        """Create the container of host `name` and copy its files into it."""
-        image = image_of(release, machine)
-        tarball = ensure_image(release, self.layout.cache, machine, progress)
-        progress(f"{name}: loading Debian {release} into Docker", None)
+    def create(self, new: NewHost, progress: ReportSandboxProgress) -> None:
+        """Create the container of a host and copy its files into it."""
+        name, image = new.name, image_of(new.release, new.machine)
+        tarball = ensure_image(new.release, self.layout.cache, new.machine, progress)
+        progress(f"{name}: loading Debian {new.release} into Docker", None)
         if run(["docker", "image", "inspect", f"clawd-sandbox:{image}"], check=False).returncode != 0:
             _import(tarball, f"clawd-sandbox:{image}", self.layout)
         folder = self.layout.host(name)
         remove_tree(folder)
         folder.mkdir(parents=True)
-        address = self.layout.address(name)
-        place = HostNetwork(
-            name, address, self.layout.machine_address, self.layout.subnet.prefixlen, network.outgoing_mtu()
-        )
-        host_key = make_host_key(name, folder)
-        files = host_files(place, machine, login_key, host_key)
+        files, host_key = files_of(new, self.layout, folder)
         run(create_command(self.layout, name, image))
         with tempfile.TemporaryDirectory(prefix="clawd-sandbox-") as stage:
             write_into(
                 Path(stage), tuple(file for file in files if file.path not in _BY_DOCKER), unit_links()
             )
             run(["docker", "cp", "--archive", f"{stage}/.", f"{self.layout.machine(name)}:/"])
-        write_record(folder, HostRecord(name, str(address), release, NAME, image, host_key[1].strip()))
+        address = str(self.layout.address(name))
+        write_record(folder, HostRecord(name, address, new.release, NAME, image, host_key))
 
     def start(self, name: str) -> None:
         """Boot host `name` in the background."""

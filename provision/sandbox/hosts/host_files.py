@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from provision.sandbox import network
 from provision.sandbox.commands import run
+from provision.sandbox.hosts.host import DebianRelease
 from provision.sandbox.hosts.machine_settings import MachineSettings
 from provision.sandbox.hosts.rootfs import OPERATOR_GID, OPERATOR_UID
+from provision.sandbox.layout import Layout
 
 _MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "console-getty.service", "getty@tty1.service")
 
@@ -27,6 +30,16 @@ class HostFile:
 
 
 @dataclass(frozen=True, slots=True)
+class NewHost:
+    """A host to create; `login_key` is the public key that may log in."""
+
+    name: str
+    release: DebianRelease
+    machine: MachineSettings
+    login_key: str
+
+
+@dataclass(frozen=True, slots=True)
 class HostNetwork:
     """The name of a host and its address on the sandbox's network."""
 
@@ -35,6 +48,19 @@ class HostNetwork:
     gateway: IPv4Address
     prefix: int
     mtu: int
+
+
+def files_of(new: NewHost, layout: Layout, folder: Path) -> tuple[tuple[HostFile, ...], str]:
+    """Return the files of a new host and its new public host key, which is made in `folder`."""
+    place = HostNetwork(
+        new.name,
+        layout.address(new.name),
+        layout.machine_address,
+        layout.subnet.prefixlen,
+        network.outgoing_mtu(),
+    )
+    host_key = make_host_key(new.name, folder)
+    return host_files(place, new.machine, new.login_key, host_key), host_key[1].strip()
 
 
 def make_host_key(name: str, folder: Path) -> tuple[str, str]:

@@ -12,8 +12,8 @@ from inventory.errors import SandboxError
 from provision.sandbox import claims, network, process
 from provision.sandbox.commands import ReportSandboxProgress, run
 from provision.sandbox.hosts import cgroups, supervisor
-from provision.sandbox.hosts.host import DebianRelease, HostRecord, HostState, write_record
-from provision.sandbox.hosts.host_files import HostNetwork, host_files, make_host_key, unit_links, write_into
+from provision.sandbox.hosts.host import HostRecord, HostState, write_record
+from provision.sandbox.hosts.host_files import NewHost, files_of, unit_links, write_into
 from provision.sandbox.hosts.machine_settings import MachineSettings, read_machine
 from provision.sandbox.hosts.rootfs import ensure_image, image_of, remove_tree, unpack_command
 from provision.sandbox.layout import Layout
@@ -70,31 +70,20 @@ class NspawnBackend:
         network.ensure_network(self.layout)
         return read_machine(self.layout.machine_address)
 
-    def create(
-        self,
-        name: str,
-        release: DebianRelease,
-        machine: MachineSettings,
-        login_key: str,
-        progress: ReportSandboxProgress,
-    ) -> None:
-        """Create the folder of host `name` atomically."""
-        tarball = ensure_image(release, self.layout.cache, machine, progress)
-        progress(f"{name}: unpacking Debian {release}", None)
-        half = self.layout.hosts / f".{name}.new"
+    def create(self, new: NewHost, progress: ReportSandboxProgress) -> None:
+        """Create the folder of a host atomically."""
+        tarball = ensure_image(new.release, self.layout.cache, new.machine, progress)
+        progress(f"{new.name}: unpacking Debian {new.release}", None)
+        half = self.layout.hosts / f".{new.name}.new"
         remove_tree(half)
         root = half / "root"
         root.mkdir(parents=True)
         run(unpack_command(tarball, root), timeout=300)
-        address = self.layout.address(name)
-        place = HostNetwork(
-            name, address, self.layout.machine_address, self.layout.subnet.prefixlen, network.outgoing_mtu()
-        )
-        host_key = make_host_key(name, half)
-        write_into(root, host_files(place, machine, login_key, host_key), unit_links())
-        image = image_of(release, machine)
-        write_record(half, HostRecord(name, str(address), release, NAME, image, host_key[1].strip()))
-        half.rename(self.layout.host(name))
+        files, host_key = files_of(new, self.layout, half)
+        write_into(root, files, unit_links())
+        address, image = str(self.layout.address(new.name)), image_of(new.release, new.machine)
+        write_record(half, HostRecord(new.name, address, new.release, NAME, image, host_key))
+        half.rename(self.layout.host(new.name))
 
     def start(self, name: str) -> None:
         """Boot host `name` in the background. Raises `SandboxError` when it cannot be started."""
