@@ -155,16 +155,17 @@ def _pass(
             notes = record(run, session, result, whole, complete=not left)
         left = replace(left, changed=bool(result.changed))
         before = earlier[0] if earlier else None
+        missed: Mapping[str, ConnectError] = unreachable
         if before is not None and before.plan is not None and before.result is not None:
             plan, result = before.plan, result.after(before.result)
             notes = (*filter(None, (before.message,)), *notes)
-            unreachable = {**(before.unreachable or {}), **unreachable}
+            missed = {**(before.unreachable or {}), **unreachable}
         verification = None
         if verify and result.succeeded and (result.changed or plan.unverified) and not left:
             run.progress.step("verify")
             hosts = session.hosts if result.changed else tuple(plan.unverified)
             verification = checks.verify(run.loaded, _only(assignments, hosts), session.links)
-    return conclude(plan, result, verification, unreachable, notes, verifies=not left), left
+    return conclude(plan, result, verification, missed, notes, verifies=not left), left
 
 
 def _with_left(run: Run, outcome: Outcome, left: Left) -> Outcome:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -28,7 +29,7 @@ Rooms = Mapping[str, int]
 
 A module belongs to the room with the longest name that its own begins with.
 """
-Imports = Mapping[str, Set[str]]
+Imports = Mapping[str, AbstractSet[str]]
 """Modules of a layer, each with the modules of that layer that it imports."""
 
 # Values that every room may use stand directly in `deploys`; `ports` judges the values of all components.
@@ -83,7 +84,7 @@ def imports_within(package: Path) -> Imports:
     """Return which modules of a package import which; a name that is imported stands for its module."""
     modules = {_name(package, source): source for source in sorted(package.rglob("*.py"))}
 
-    def of(source: Path) -> Set[str]:
+    def of(source: Path) -> AbstractSet[str]:
         names = imported(source)
         return {name if name in modules else name.rpartition(".")[0] for name in names} & {*modules}
 

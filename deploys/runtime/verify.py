@@ -292,7 +292,7 @@ def memory_limit(host: Any, name: str) -> int:
         },
     }
     limit: str = host.check_output(f"cat {' '.join(paths)} 2>/dev/null || true")
-    return int(limit.split()[0])
+    return int(limit.split(maxsplit=1)[0])
 
 
 def in_bytes(size: str) -> int:

@@ -47,8 +47,10 @@ def _board(board: Board) -> str:
 
 def _panel(panel: Panel, left: float, top: float, width: float) -> str:
     lines = [
-        f'<g transform="translate({left:.0f} {top})">'
-        f'<rect width="{width:.0f}" height="{PANEL_HEIGHT}" fill="#fff" stroke="#d8d9da"/>',
+        (
+            f'<g transform="translate({left:.0f} {top})">'
+            f'<rect width="{width:.0f}" height="{PANEL_HEIGHT}" fill="#fff" stroke="#d8d9da"/>'
+        ),
         f'<text x="8" y="18">{escape(panel.title)}</text>',
         f'<text class="unit" x="{width - 8:.0f}" y="18" text-anchor="end">{escape(panel.unit)}</text>',
     ]

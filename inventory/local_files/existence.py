@@ -15,6 +15,11 @@ from pathlib import Path
 from inventory.model import Inventory
 from inventory.reading.source import KeyPath
 from inventory.rule_findings import InventoryFinding
+from inventory.sections.docker import Docker
+from inventory.sections.logs import ElasticPackages
+from inventory.sections.monitoring import Grafana
+from inventory.sections.nvidia import Nvidia
+from inventory.sections.tls import Acme
 
 _READ = 4096
 
@@ -38,44 +43,62 @@ CERTIFICATE = FileKind(
 PACKAGE = FileKind("a Debian package", re.compile(rb"!<arch>"))
 PROGRAM = FileKind("a program: it begins with neither `#!` nor ELF", re.compile(rb"#!|\x7fELF"))
 PRIVATE_KEY = FileKind("a private key", re.compile(rb"(?!-----BEGIN PUBLIC|---- BEGIN SSH2 PUBLIC)"))
+LEAVE_OUT = "leave it out for a public authority"
+FETCH = "fetch the repository's key again"
 PUBLIC_KEY = FileKind("a public key", re.compile(rb"(?:ssh-|ecdsa-|sk-)\S+ "))
 
 
 def files(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding for each named file, models excepted, that is used but missing or of the wrong kind."""
-    public = "leave it out for a public authority"
-    fetch = "fetch the repository's key again"
-    docker, nvidia, logs = inventory.docker, inventory.nvidia, inventory.logs.packages
     if inventory.known_hosts is not None:
         advice = "create it with `ssh-keyscan` and compare the keys"
         yield from present(("known_hosts",), inventory.known_hosts, advice)
+    yield from _of_docker(inventory.docker)
+    if any(host.gpu != "none" for host in inventory.hosts.values()):
+        yield from _of_nvidia(inventory.nvidia)
+    if inventory.monitoring.grafana is not None:
+        yield from _of_grafana(inventory.monitoring.grafana)
+    if inventory.with_role("logs"):
+        yield from _of_logs(inventory.logs.packages)
+    if inventory.tls.mode == "acme":
+        yield from _of_acme(inventory.tls.acme)
+    yield from _ssh_keys(inventory)
+
+
+def _of_docker(docker: Docker) -> Iterator[InventoryFinding]:
     if docker.registry_authority is not None:
         at: KeyPath = ("docker", "registry_authority")
-        yield from _of_kind(at, docker.registry_authority, CERTIFICATE, public)
+        yield from _of_kind(at, docker.registry_authority, CERTIFICATE, LEAVE_OUT)
     if docker.source == "docker" and docker.key is not None:
-        yield from _of_kind(("docker", "key"), docker.key, OPENPGP, fetch)
-    if any(host.gpu != "none" for host in inventory.hosts.values()):
-        for name, key in (("key", nvidia.key), ("toolkit_key", nvidia.toolkit_key)):
-            if key is not None:
-                yield from _of_kind(("nvidia", name), key, OPENPGP, fetch)
-    grafana = inventory.monitoring.grafana
-    if grafana is not None and grafana.package is not None:
+        yield from _of_kind(("docker", "key"), docker.key, OPENPGP, FETCH)
+
+
+def _of_nvidia(nvidia: Nvidia) -> Iterator[InventoryFinding]:
+    for name, key in (("key", nvidia.key), ("toolkit_key", nvidia.toolkit_key)):
+        if key is not None:
+            yield from _of_kind(("nvidia", name), key, OPENPGP, FETCH)
+
+
+def _of_grafana(grafana: Grafana) -> Iterator[InventoryFinding]:
+    if grafana.package is not None:
         advice = "name the .deb of Grafana"
         yield from _of_kind(("monitoring", "grafana", "package"), grafana.package, PACKAGE, advice)
-    elif grafana is not None and grafana.key is not None:
-        yield from _of_kind(("monitoring", "grafana", "key"), grafana.key, OPENPGP, fetch)
-    if inventory.with_role("logs"):
-        if logs.folder is not None:
-            yield from _folder(("logs", "packages", "folder"), logs.folder)
-        elif logs.key is not None:
-            yield from _of_kind(("logs", "packages", "key"), logs.key, OPENPGP, fetch)
-    if inventory.tls.mode == "acme":
-        acme = inventory.tls.acme
-        if acme.authority is not None:
-            yield from _of_kind(("tls", "acme", "authority"), acme.authority, CERTIFICATE, public)
-        if acme.dns.hook is not None:
-            yield from _of_kind(("tls", "acme", "dns", "hook"), acme.dns.hook, PROGRAM, "name a provider")
-    yield from _ssh_keys(inventory)
+    elif grafana.key is not None:
+        yield from _of_kind(("monitoring", "grafana", "key"), grafana.key, OPENPGP, FETCH)
+
+
+def _of_logs(packages: ElasticPackages) -> Iterator[InventoryFinding]:
+    if packages.folder is not None:
+        yield from _folder(("logs", "packages", "folder"), packages.folder)
+    elif packages.key is not None:
+        yield from _of_kind(("logs", "packages", "key"), packages.key, OPENPGP, FETCH)
+
+
+def _of_acme(acme: Acme) -> Iterator[InventoryFinding]:
+    if acme.authority is not None:
+        yield from _of_kind(("tls", "acme", "authority"), acme.authority, CERTIFICATE, LEAVE_OUT)
+    if acme.dns.hook is not None:
+        yield from _of_kind(("tls", "acme", "dns", "hook"), acme.dns.hook, PROGRAM, "name a provider")
 
 
 def _ssh_keys(inventory: Inventory) -> Iterator[InventoryFinding]:

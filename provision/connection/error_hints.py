@@ -22,15 +22,21 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     (r"Disk quota exceeded", "raise the disk quota on the host, then run `up` again"),
     (r"Read-only file system", "the host's file system is read-only: check `dmesg` and the disk"),
     (
-        r"oom-kill|Out of memory|Cannot allocate memory|[Vv]irtual memory exhausted"
-        r"|Killed signal terminated program|status=9/KILL.*oom|cc1plus: out of memory",
-        "the host ran out of memory: compare with `clawd-provision inventory check`, add memory or swap, "
-        "then run `up` again",
+        (
+            r"oom-kill|Out of memory|Cannot allocate memory|[Vv]irtual memory exhausted"
+            r"|Killed signal terminated program|status=9/KILL.*oom|cc1plus: out of memory"
+        ),
+        (
+            "the host ran out of memory: compare with `clawd-provision inventory check`, add memory or swap, "
+            "then run `up` again"
+        ),
     ),
     # Registries of images.
     (
-        r"the registry does not (?:take|give) (?P<source>\S+):"
-        r"(?s:.*)(?:unauthorized|denied|authentication required|no basic auth credentials)",
+        (
+            r"the registry does not (?:take|give) (?P<source>\S+):"
+            r"(?s:.*)(?:unauthorized|denied|authentication required|no basic auth credentials)"
+        ),
         "the registry refused the login{at}: check `docker.registry_login` and its permissions",
     ),
     (
@@ -44,8 +50,10 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     # Packages.
     (
         r"Could not get lock (?P<lock>\S+?)\.? It is held by process (?P<holder>\d+ \([^)]*\))",
-        "process {holder} on the host holds the package lock: wait until it ends (`ps -p {pid}`), then run "
-        "`up` again",
+        (
+            "process {holder} on the host holds the package lock: wait until it ends (`ps -p {pid}`), then "
+            "run `up` again"
+        ),
     ),
     (
         r"Could not get lock|dpkg frontend lock|is another process using it|Unable to lock",
@@ -62,12 +70,16 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     ),
     (
         r"(NO_PUBKEY|EXPKEYSIG|KEYEXPIRED|signatures couldn't be verified|is not signed|BADSIG)",
-        "a package source is not signed by a key that the host trusts: check the mirror and its key before "
-        "you install from it",
+        (
+            "a package source is not signed by a key that the host trusts: check the mirror and its key "
+            "before you install from it"
+        ),
     ),
     (
-        r"repository '(?P<source>[^']+)' (does not have|no longer has) a Release file"
-        r"|404 +Not Found",
+        (
+            r"repository '(?P<source>[^']+)' (does not have|no longer has) a Release file"
+            r"|404 +Not Found"
+        ),
         "the package source does not have this release{at}: check /etc/apt and the declared mirror",
     ),
     (
@@ -75,24 +87,32 @@ _ADVICE: tuple[tuple[str, str], ...] = (
         "the package mirror is being updated, or a cache is stale: run `up` again in a few minutes",
     ),
     (
-        r"Temporary failure resolving|Could not resolve|Could not connect to|Connection timed out"
-        r"|Connection refused.*apt|Failed to fetch|Unable to fetch|Unable to connect to",
+        (
+            r"Temporary failure resolving|Could not resolve|Could not connect to|Connection timed out"
+            r"|Connection refused.*apt|Failed to fetch|Unable to fetch|Unable to connect to"
+        ),
         "the host cannot reach its package mirror: check its network, or set `internet: false`",
     ),
     (
         r"Bad return status for module build on kernel: (?P<kernel>\S+)[\s\S]*?Consult (?P<log>\S+)",
-        "the driver does not compile for kernel {kernel}: run `grep error: {log}` on the host; declare a "
-        "newer `nvidia.branch`, or boot another kernel",
+        (
+            "the driver does not compile for kernel {kernel}: run `grep error: {log}` on the host; declare a "
+            "newer `nvidia.branch`, or boot another kernel"
+        ),
     ),
     (
         r"Unable to locate package linux-headers-(?P<kernel>\d\S*)",
-        "the host's package sources have no headers for its kernel {kernel}: install the kernel of the "
-        "release (`linux-image-amd64` on Debian), reboot, then run `up` again",
+        (
+            "the host's package sources have no headers for its kernel {kernel}: install the kernel of the "
+            "release (`linux-image-amd64` on Debian), reboot, then run `up` again"
+        ),
     ),
     (
         NO_PACKAGE.pattern,
-        "the host's package sources do not have this package{at}: check the name, and that /etc/apt lists "
-        "the whole release",
+        (
+            "the host's package sources do not have this package{at}: check the name, and that /etc/apt "
+            "lists the whole release"
+        ),
     ),
     (
         r"held broken packages|unmet dependencies|have been kept back",
@@ -101,13 +121,17 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     # Services.
     (
         r"[Aa]ddress already in use|bind\(\) to \S+ failed",
-        "another program listens on that port: find it with `sudo ss -ltnp` and stop it, or choose another "
-        "port",
+        (
+            "another program listens on that port: find it with `sudo ss -ltnp` and stop it, or choose "
+            "another port"
+        ),
     ),
     (
         r"(?P<unit>\S+\.\w+): (does not start|fails after its start|is not ready after|does not reload)",
-        "read `journalctl --namespace='*' -u {unit}` on the host, correct the declaration, then run `up` "
-        "again",
+        (
+            "read `journalctl --namespace='*' -u {unit}` on the host, correct the declaration, then run `up` "
+            "again"
+        ),
     ),
     (
         r"is masked",

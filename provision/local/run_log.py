@@ -9,6 +9,7 @@ from collections import defaultdict, deque
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from inventory.errors import ToolError
 
@@ -61,7 +62,7 @@ class RunLog(logging.Handler):
             logger.addHandler(self)
             logger.propagate = False
 
-    def __enter__(self) -> RunLog:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

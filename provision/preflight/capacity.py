@@ -84,8 +84,10 @@ def shortages(capacity: Capacity) -> Iterator[str]:
         ]
         yield "\n".join(
             [
-                f"{capacity.host}: too little memory: {size(capacity.memory_needed + capacity.headroom)} "
-                f"needed, {size(memory.size)} {memory.source}:",
+                (
+                    f"{capacity.host}: too little memory: {size(capacity.memory_needed + capacity.headroom)} "
+                    f"needed, {size(memory.size)} {memory.source}:"
+                ),
                 *filter(None, rows),
                 f"hint: {_advice(capacity)}distribute the roles to more hosts, or give it more memory",
             ]
@@ -94,8 +96,10 @@ def shortages(capacity: Capacity) -> Iterator[str]:
         rows = [_row(item.need.what, item.need.gpu_memory, item.need.how) for item in capacity.placed]
         yield "\n".join(
             [
-                f"{capacity.host}: too little GPU memory: {size(capacity.gpu_memory_needed)} needed, "
-                f"{size(gpu_memory.size)} {gpu_memory.source}:",
+                (
+                    f"{capacity.host}: too little GPU memory: {size(capacity.gpu_memory_needed)} needed, "
+                    f"{size(gpu_memory.size)} {gpu_memory.source}:"
+                ),
                 *filter(None, rows),
                 "hint: lower `parallel` or `context_size`, or use a smaller model or stronger quantisation",
             ]

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -68,7 +68,7 @@ class TerminalProgress:
         self._hosts: dict[str, tuple[str, int, int]] = {}
         self._lock = threading.Lock()
 
-    def __enter__(self) -> TerminalProgress:
+    def __enter__(self) -> Self:
         if moves(self._console) and not self._view.quiet:
             self._live = Live(
                 console=self._console, get_renderable=self._draw, refresh_per_second=8, transient=True

@@ -218,12 +218,10 @@ def roll(
         if stage.drained:
             batch = rolling.index(stage) + 1
             progress.detail(f"batch {batch} of {len(rolling)}: {', '.join(stage.hosts)}")
-        if stage.moves:
-            blocked = _blocked(stage.hosts, unreached)
-            results |= blocked
-            stage = replace(stage, hosts=tuple(host for host in stage.hosts if host not in blocked))
-        results |= _carried_out(stage, planned, execute, out_of_service)
-        interrupted |= any(results[host].status is Status.INTERRUPTED for host in stage.hosts)
+        blocked = _blocked(stage.hosts, unreached) if stage.moves else {}
+        free = replace(stage, hosts=tuple(host for host in stage.hosts if host not in blocked))
+        results |= blocked | _carried_out(free, planned, execute, out_of_service)
+        interrupted |= any(results[host].status is Status.INTERRUPTED for host in free.hosts)
     return tuple(results[host.host] for host in planned.hosts)
 
 

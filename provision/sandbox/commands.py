@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Callable, Sequence
 
 from inventory.errors import SandboxError
-from provision.local.user import hand_over as hand_over
 
 ReportSandboxProgress = Callable[[str, float | None], None]
 """A function that receives a message and the progress (0 to 1, `None` when unknown)."""

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from provision.local.user import hand_over
 from provision.sandbox.claims import PROJECT
-from provision.sandbox.commands import hand_over
 from provision.sandbox.hosts.host import HostState, SandboxHost
 from provision.sandbox.layout import Layout
 

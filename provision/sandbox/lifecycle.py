@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inventory.errors import SandboxError
+from provision.local.user import hand_over
 from provision.sandbox import claims, cleanup, network
-from provision.sandbox.commands import ReportSandboxProgress, hand_over, run, silent
+from provision.sandbox.commands import ReportSandboxProgress, run, silent
 from provision.sandbox.hosts import backend as backends
 from provision.sandbox.hosts.backend import SandboxBackend
 from provision.sandbox.hosts.host import (

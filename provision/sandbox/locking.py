@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from inventory.errors import SandboxError
-from provision.sandbox.commands import ReportSandboxProgress, hand_over
+from provision.local.user import hand_over
+from provision.sandbox.commands import ReportSandboxProgress
 from provision.sandbox.layout import Layout
 
 _LOCK_PATIENCE = 600.0

@@ -11,7 +11,8 @@ import secrets
 import string
 from collections.abc import Callable
 
-from provision.sandbox.commands import hand_over, run
+from provision.local.user import hand_over
+from provision.sandbox.commands import run
 from provision.sandbox.layout import Layout
 
 _LETTERS = string.ascii_letters + string.digits

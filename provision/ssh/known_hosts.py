@@ -222,7 +222,7 @@ def _entry(line: str, place: str) -> KnownHostsLine:
         try:
             marker = Marker(fields.pop(0))
         except ValueError:
-            raise ValueError(f"unknown marker {line.split()[0]}") from None
+            raise ValueError(f"unknown marker {line.split(maxsplit=1)[0]}") from None
     if len(fields) < 3:
         raise ValueError("the line is cut off: it has no names, type and key")
     names, kind, encoded = fields[:3]

@@ -47,7 +47,7 @@ class ProxyConnection:
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=self._said,
-                preexec_fn=_ignore_interrupts,
+                preexec_fn=_ignore_interrupts,  # noqa: PLW1509 - only sets a signal
             )
         except OSError:
             self._socket.close()

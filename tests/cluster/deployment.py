@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from provision.sandbox import DebianRelease, Layout
 from tests.deployment import Deployment
@@ -84,7 +84,7 @@ class People:
         if feishu:
             feishu.post("limits", receiver=wide, second=wide, minute=wide)
 
-    def __enter__(self) -> People:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self

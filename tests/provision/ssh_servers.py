@@ -21,7 +21,7 @@ class Server(paramiko.ServerInterface):
 
     allowed: paramiko.PKey
     behind: Server | None = None
-    key: paramiko.PKey = field(default_factory=lambda: paramiko.ECDSAKey.generate())
+    key: paramiko.PKey = field(default_factory=paramiko.ECDSAKey.generate)
     logins: list[str] = field(default_factory=list)
     asked: list[tuple[str, int]] = field(default_factory=list)
     port: int = 0

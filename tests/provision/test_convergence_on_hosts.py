@@ -140,8 +140,11 @@ DAMAGES = (
         "errors.py",
     ),
     (
-        f"mkdir -p {DROP_IN.rpartition('/')[0]}; printf '[Service]\\nExecStart=\\nExecStart=/bin/true\\n' "
-        f"> {DROP_IN}; systemctl daemon-reload",
+        (
+            f"mkdir -p {DROP_IN.rpartition('/')[0]}; "
+            f"printf '[Service]\\nExecStart=\\nExecStart=/bin/true\\n' "
+            f"> {DROP_IN}; systemctl daemon-reload"
+        ),
         f"rm -r {DROP_IN.rpartition('/')[0]}; systemctl daemon-reload",
         "runtime: services start at boot",
         f"clawd-bot.service is changed by {DROP_IN}",

@@ -113,10 +113,14 @@ def test_preflight_reports_a_port_in_use_and_unreachable_package_sources(host: B
     finally:
         host.on("systemctl stop holds-the-port; mv /root/sources /etc/apt/sources.list")
     assert found == [
-        f"{host.name}: port 443, which nginx needs, is used by python3 (holds-the-port.service); "
-        "stop that program (`ss -ltnp sport = :443`), or choose another port",
-        f"{host.name}: it cannot reach 127.0.0.1:9 of its package sources; check its network, its proxy "
-        "(`apt-config dump`) and /etc/apt, or connect through this machine (`internet: false`)",
+        (
+            f"{host.name}: port 443, which nginx needs, is used by python3 (holds-the-port.service); "
+            "stop that program (`ss -ltnp sport = :443`), or choose another port"
+        ),
+        (
+            f"{host.name}: it cannot reach 127.0.0.1:9 of its package sources; check its network, its proxy "
+            "(`apt-config dump`) and /etc/apt, or connect through this machine (`internet: false`)"
+        ),
     ]
     assert host.examined() == []
 
@@ -144,12 +148,18 @@ def test_values_that_the_host_does_not_have_are_refused_in_the_plan_with_their_p
     assert reasons == [
         *legacy,
         f"{release} has no package ngnix; did you mean `nginx`?",
-        f"{release} has no package awk of its own: it is provided by gawk, mawk, original-awk; "
-        "write one of these, such as gawk",
-        "its kernel has no setting vm.no_such_setting; "
-        "correct it, or load the kernel module of this setting (/etc/modules-load.d)",
-        "its kernel setting kernel.ostype is Linux and cannot be changed; "
-        "remove it, or set it on the machine that this container runs on",
+        (
+            f"{release} has no package awk of its own: it is provided by gawk, mawk, original-awk; "
+            "write one of these, such as gawk"
+        ),
+        (
+            "its kernel has no setting vm.no_such_setting; "
+            "correct it, or load the kernel module of this setting (/etc/modules-load.d)"
+        ),
+        (
+            "its kernel setting kernel.ostype is Linux and cannot be changed; "
+            "remove it, or set it on the machine that this container runs on"
+        ),
         "robot is a system user there (id 477); choose another name",
         "crew is a system group there, so no user can have this name; choose another name",
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 
@@ -19,7 +19,7 @@ class Control:
         self._query = query
         self._client = httpx.Client(base_url=base_url, timeout=60, trust_env=False)
 
-    def __enter__(self) -> Control:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *about: object) -> None:

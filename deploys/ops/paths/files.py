@@ -24,7 +24,7 @@ from deploys.settings import supplies
 __all__ = ["TEMPLATES", "rendered"]
 
 
-def put(
+def put(  # noqa: PLR0913 - operations of pyinfra are called so
     dest: str,
     content: str | bytes,
     *,

@@ -76,7 +76,7 @@ def connect(interface: str, host: subprocess.Popen[bytes]) -> None:
 def keep_running(command: list[str], interface: str, groups: list[str]) -> int:
     """Start the host, again after each reboot; return the exit code of its last run."""
     while True:
-        host = subprocess.Popen(command, preexec_fn=partial(enter, groups))
+        host = subprocess.Popen(command, preexec_fn=partial(enter, groups))  # noqa: PLW1509 - no threads
         # On SIGTERM nspawn shuts the host down cleanly.
         signal.signal(signal.SIGTERM, partial(_pass_on, host))
         connect(interface, host)

@@ -29,8 +29,10 @@ LINE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[[A-Z]+\] .+$")
 # The engine with a drain timeout of one second.
 SHORT_DRAIN = (
     "-c",
-    "import sys; from clawd_runtime.engine import main, process\n"
-    "process.DRAIN_SECONDS = 1; sys.exit(main.main())",
+    (
+        "import sys; from clawd_runtime.engine import main, process\n"
+        "process.DRAIN_SECONDS = 1; sys.exit(main.main())"
+    ),
 )
 # Suppresses SmolLM2's tokens that end an answer, so that it has the maximum length.
 ENDLESS = {"0": -100, "2": -100}

@@ -73,13 +73,17 @@ def test_database_uses_internal_addresses() -> None:
     [
         (
             "postgresql://me@db.example.com:6432/bots",
-            "postgresql+psycopg://me@db.example.com:6432/bots"
-            "?sslmode=verify-full&sslrootcert=/etc/ssl/certs/ca-certificates.crt",
+            (
+                "postgresql+psycopg://me@db.example.com:6432/bots"
+                "?sslmode=verify-full&sslrootcert=/etc/ssl/certs/ca-certificates.crt"
+            ),
         ),
         (
             "postgresql://me@db.example.com/bots?connect_timeout=5",
-            "postgresql+psycopg://me@db.example.com/bots"
-            "?connect_timeout=5&sslmode=verify-full&sslrootcert=/etc/ssl/certs/ca-certificates.crt",
+            (
+                "postgresql+psycopg://me@db.example.com/bots"
+                "?connect_timeout=5&sslmode=verify-full&sslrootcert=/etc/ssl/certs/ca-certificates.crt"
+            ),
         ),
         (
             "postgresql://me@db.example.com/bots?sslmode=require",

@@ -299,8 +299,10 @@ def test_guard_admits_declared_ports() -> None:
     settings = settings_for(inventory(docker={"enabled": True}, firewall=opened), "bot1")
     assert settings
     assert guard_rules(settings.openings) == (
-        "ct status dnat meta l4proto tcp ct original proto-dst 5000 ip saddr { 10.0.0.0/8 } accept "
-        'comment "declared"',
+        (
+            "ct status dnat meta l4proto tcp ct original proto-dst 5000 ip saddr { 10.0.0.0/8 } accept "
+            'comment "declared"'
+        ),
     )
 
 

@@ -231,8 +231,10 @@ REAL = "203.0.113.66"
             },
         ),
         (
-            "Accepted publickey for anna from fe80::1%eth0 port 5 ssh2: ED25519-CERT SHA256:abc "
-            "ID laptop of anna (serial 0) CA RSA SHA256:def",
+            (
+                "Accepted publickey for anna from fe80::1%eth0 port 5 ssh2: ED25519-CERT SHA256:abc "
+                "ID laptop of anna (serial 0) CA RSA SHA256:def"
+            ),
             {"[user][name]": "anna", "[source][address]": "fe80::1%eth0", "[source][port]": 5},
         ),
         (
@@ -253,8 +255,10 @@ REAL = "203.0.113.66"
             {"[user][name]": "root from 1.1.1.1 port 22 ssh2", "[source][address]": REAL},
         ),
         (
-            "Failed none for invalid user x from 1.1.1.1 port 2 ssh2: RSA SHA256:abc "
-            "from 203.0.113.66 port 4 ssh2",
+            (
+                "Failed none for invalid user x from 1.1.1.1 port 2 ssh2: RSA SHA256:abc "
+                "from 203.0.113.66 port 4 ssh2"
+            ),
             {"[user][name]": "x from 1.1.1.1 port 2 ssh2: RSA SHA256:abc", "[source][address]": REAL},
         ),
         (
@@ -267,13 +271,17 @@ REAL = "203.0.113.66"
         ),
         ("Invalid user  from 203.0.113.66 port 4444", {"[user][name]": "", "[source][address]": REAL}),
         (
-            "error: maximum authentication attempts exceeded for invalid user a b "
-            "from 203.0.113.66 port 4 ssh2 [preauth]",
+            (
+                "error: maximum authentication attempts exceeded for invalid user a b "
+                "from 203.0.113.66 port 4 ssh2 [preauth]"
+            ),
             {"[user][name]": "a b", "[source][address]": REAL, "[event][outcome]": "failure"},
         ),
         (
-            "Connection closed by invalid user root 1.1.1.1 port 22 [preauth] "
-            "203.0.113.66 port 4444 [preauth]",
+            (
+                "Connection closed by invalid user root 1.1.1.1 port 22 [preauth] "
+                "203.0.113.66 port 4444 [preauth]"
+            ),
             {"[user][name]": "root 1.1.1.1 port 22 [preauth]", "[source][address]": REAL},
         ),
         (
@@ -281,8 +289,10 @@ REAL = "203.0.113.66"
             {"[user][name]": "root", "[source][address]": REAL},
         ),
         (
-            r"Failed password for invalid user a\nAccepted password for root from 1.1.1.1 port 1 ssh2 "
-            "from 203.0.113.66 port 4 ssh2",
+            (
+                r"Failed password for invalid user a\nAccepted password for root from 1.1.1.1 port 1 ssh2 "
+                "from 203.0.113.66 port 4 ssh2"
+            ),
             {"[event][action]": "Failed", "[source][address]": REAL},
         ),
         ('Invalid user "]} from 203.0.113.66 port 1', {"[user][name]": '"]}', "[source][address]": REAL}),

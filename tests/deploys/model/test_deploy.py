@@ -33,7 +33,7 @@ def plan(model: ModelFile | None, declared: str | None = None, **changes: Any) -
         "model": ModelSettings(name="m", sha256=declared),
         "supplies": Supplies(Path("state"), model=model),
     }
-    facts = {**ABSENT, **{SpaceFact: changes["space"]}} if "space" in changes else ABSENT
+    facts = {**ABSENT, SpaceFact: changes["space"]} if "space" in changes else ABSENT
     return Machine(data, facts=facts).run(apply, execute=False)
 
 

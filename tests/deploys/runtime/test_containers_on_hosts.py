@@ -10,6 +10,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from typing import Self
 
 import pytest
 
@@ -159,7 +160,7 @@ class Writing:
         self._enough = threading.Event()
         self._thread = threading.Thread(target=self._write)
 
-    def __enter__(self) -> Writing:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -86,8 +86,10 @@ test_mistake = reported(CASES)
             "add `nginx` to the roles of a host, or write `mode: polling`",
         ),
         (
-            "  feishu:\n    app_id: cli_a\n    app_secret: !env HOME\n"
-            "    encrypt_key: !env HOME\n    verification_token: !env HOME\n",
+            (
+                "  feishu:\n    app_id: cli_a\n    app_secret: !env HOME\n"
+                "    encrypt_key: !env HOME\n    verification_token: !env HOME\n"
+            ),
             (3, 3),
             "add `nginx` to the roles of a host",
         ),

@@ -67,22 +67,28 @@ CASES: Cases = {
     ),
     "page in the place of Grafana's package": (
         "    roles: [runtime, nginx]\n",
-        "    roles: [runtime, nginx, monitoring]\n"
-        "monitoring: {grafana: {admin_password: !file jwt, package: ‸page.html}}\n",
+        (
+            "    roles: [runtime, nginx, monitoring]\n"
+            "monitoring: {grafana: {admin_password: !file jwt, package: ‸page.html}}\n"
+        ),
         "{folder}/page.html is not a Debian package",
         "correct the path, or name the .deb of Grafana",
     ),
     "folder without packages of Elastic": (
         "base:\n",
-        "  log1: {address: 192.0.2.12, roles: [logs]}\n"
-        "logs: {password: !file jwt, packages: {folder: ‸.}}\nbase:\n",
+        (
+            "  log1: {address: 192.0.2.12, roles: [logs]}\n"
+            "logs: {password: !file jwt, packages: {folder: ‸.}}\nbase:\n"
+        ),
         "{folder} has no .deb files",
         "copy Elastic's packages there",
     ),
     "text in the place of a hook": (
         "base:\n",
-        "tls:\n  mode: acme\n  names: [bot.example.com]\n"
-        "  acme: {email: a@example.com, challenge: dns-01, dns: {hook: ‸page.html}}\nbase:\n",
+        (
+            "tls:\n  mode: acme\n  names: [bot.example.com]\n"
+            "  acme: {email: a@example.com, challenge: dns-01, dns: {hook: ‸page.html}}\nbase:\n"
+        ),
         "{folder}/page.html is not a program: it begins with neither `#!` nor ELF",
         "correct the path, or name a provider",
     ),

@@ -34,8 +34,10 @@ CASES: Cases = {
     "roles that exclude each other": (
         "[runtime, nginx]",
         "[runtime, nginx, ‸logs]\nlogs: {password: !file jwt}",
-        "`bot1` has the roles logs and runtime, which exclude each other: Elasticsearch would evict "
-        "the model's weights from the page cache",
+        (
+            "`bot1` has the roles logs and runtime, which exclude each other: Elasticsearch would evict "
+            "the model's weights from the page cache"
+        ),
         "give the role logs to another host, without the role runtime",
     ),
     "no runtime host": (

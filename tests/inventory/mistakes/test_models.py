@@ -37,8 +37,10 @@ CASES: Cases = {
     ),
     "endpoint too long": (
         "    memory_max: 1G\n",
-        "    memory_max: 1G\n  fallback:\n    engine: openai-compatible\n"
-        "    endpoint: ‸https://llm.example.com/v1/chat/completions\n",
+        (
+            "    memory_max: 1G\n  fallback:\n    engine: openai-compatible\n"
+            "    endpoint: ‸https://llm.example.com/v1/chat/completions\n"
+        ),
         "this address ends in /chat/completions, which is added automatically",
         "remove /chat/completions",
     ),
@@ -51,16 +53,22 @@ CASES: Cases = {
     "reply longer than context": (
         "    memory_max",
         "    context_size: ‸1151\n    memory_max",
-        "a system prompt of about 0 tokens, a question of 512, a chat template of 128 and a reply of 512 "
-        "do not fit a context of 1151",
+        (
+            "a system prompt of about 0 tokens, a question of 512, a chat template of 128 and a reply of "
+            "512 do not fit a context of 1151"
+        ),
         "raise `models.default.context_size` to at least 1152, or lower `bot.max_reply_tokens`",
     ),
     "reply longer than the fallback's context": (
         "    memory_max: 1G\n",
-        "    memory_max: 1G\n  fallback:\n    engine: openai-compatible\n"
-        "    endpoint: https://llm.example.com\n    context_size: ‸256\n",
-        "a system prompt of about 10 tokens, a question of 512, a chat template of 128 and a reply of 512 "
-        "do not fit a context of 256",
+        (
+            "    memory_max: 1G\n  fallback:\n    engine: openai-compatible\n"
+            "    endpoint: https://llm.example.com\n    context_size: ‸256\n"
+        ),
+        (
+            "a system prompt of about 10 tokens, a question of 512, a chat template of 128 and a reply of "
+            "512 do not fit a context of 256"
+        ),
         "raise `models.fallback.context_size` to at least 1163, or lower `bot.max_reply_tokens`",
     ),
     "more threads than the engine takes": (
@@ -77,8 +85,10 @@ CASES: Cases = {
     ),
     "model without a name": (
         "    memory_max: 1G\n",
-        "    memory_max: 1G\n  fallback:\n    engine: openai-compatible\n"
-        '    endpoint: https://llm.example.com\n    model: ‸""\n',
+        (
+            "    memory_max: 1G\n  fallback:\n    engine: openai-compatible\n"
+            '    endpoint: https://llm.example.com\n    model: ‸""\n'
+        ),
         "this text is empty",
         "write a text, or leave the key out",
     ),

@@ -33,8 +33,10 @@ def test_one_or_three_dedicated_log_hosts_are_accepted(hosts: dict[str, list[str
             {"bot1": ["runtime", "nginx", "logs"]},
             LOGS,
             ("hosts", "bot1", "roles", 2),
-            "`bot1` has the roles logs and runtime, which exclude each other: Elasticsearch would "
-            "evict the model's weights from the page cache",
+            (
+                "`bot1` has the roles logs and runtime, which exclude each other: Elasticsearch would "
+                "evict the model's weights from the page cache"
+            ),
         ),
         (
             {**ONE, "log2": ["logs"]},
@@ -46,8 +48,10 @@ def test_one_or_three_dedicated_log_hosts_are_accepted(hosts: dict[str, list[str
             {**THREE, "log4": ["nginx", "logs"]},
             LOGS,
             ("hosts", "log4", "roles", 1),
-            "4 hosts have the role logs: three keep every line twice and tolerate the loss of one; "
-            "other numbers are not supported",
+            (
+                "4 hosts have the role logs: three keep every line twice and tolerate the loss of one; "
+                "other numbers are not supported"
+            ),
         ),
         (ONE, {}, ("logs",), "a host has the role logs, but `logs.password` is missing"),
         (

@@ -10,11 +10,15 @@ from provision.plan import HostResult, OperationFailure, Status
 # What was printed, and a part of the advice. Lines are those of apt, dpkg, gcc, systemd and our own scripts.
 CASES: dict[str, tuple[str, str]] = {
     "lock with its holder": (
-        "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 1234 (unattended-upgr)\n"
-        "E: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another "
-        "process using it?",
-        "process 1234 (unattended-upgr) on the host holds the package lock: wait until it ends "
-        "(`ps -p 1234`)",
+        (
+            "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 1234 "
+            "(unattended-upgr)\nE: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is "
+            "another process using it?"
+        ),
+        (
+            "process 1234 (unattended-upgr) on the host holds the package lock: wait until it ends "
+            "(`ps -p 1234`)"
+        ),
     ),
     "lock": (
         "E: Could not get lock /var/lib/apt/lists/lock - open (11)",
@@ -33,38 +37,50 @@ CASES: dict[str, tuple[str, str]] = {
         "free disk space",
     ),
     "unreachable": (
-        "W: Failed to fetch http://mirror.example/dists/x/InRelease  Temporary failure resolving "
-        "'mirror.example'",
+        (
+            "W: Failed to fetch http://mirror.example/dists/x/InRelease  Temporary failure resolving "
+            "'mirror.example'"
+        ),
         "cannot reach its package mirror",
     ),
     "refused": (
-        "E: Failed to fetch http://192.0.2.1/x  Could not connect to 192.0.2.1:80 (192.0.2.1). - "
-        "connect (111)",
+        (
+            "E: Failed to fetch http://192.0.2.1/x  Could not connect to 192.0.2.1:80 (192.0.2.1). - "
+            "connect (111)"
+        ),
         "cannot reach its package mirror",
     ),
     "driver and kernel do not fit": (
-        "Error! Bad return status for module build on kernel: 6.12.118+deb13-amd64 (x86_64)\n"
-        "Consult /var/lib/dkms/nvidia-current-open/550.163.01/build/make.log for more information.\n"
-        "dpkg: error processing package nvidia-open-kernel-dkms (--configure):",
-        "does not compile for kernel 6.12.118+deb13-amd64: "
-        "run `grep error: /var/lib/dkms/nvidia-current-open/550.163.01/build/make.log` on the host",
+        (
+            "Error! Bad return status for module build on kernel: 6.12.118+deb13-amd64 (x86_64)\n"
+            "Consult /var/lib/dkms/nvidia-current-open/550.163.01/build/make.log for more information.\n"
+            "dpkg: error processing package nvidia-open-kernel-dkms (--configure):"
+        ),
+        (
+            "does not compile for kernel 6.12.118+deb13-amd64: "
+            "run `grep error: /var/lib/dkms/nvidia-current-open/550.163.01/build/make.log` on the host"
+        ),
     ),
     "no headers": (
         "E: Unable to locate package linux-headers-6.1.0-21-amd64",
         "no headers for its kernel 6.1.0-21-amd64",
     ),
     "signed later than the host's clock says it is": (
-        "W: OpenPGP signature verification failed: http://m.example trixie InRelease: Sub-process "
-        "/usr/bin/sqv returned an error code (1), error message is: Verifying signature:            "
-        "Not live until 2026-11-21T08:46:20Z\n"
-        "E: The repository 'http://m.example trixie InRelease' is not signed.",
+        (
+            "W: OpenPGP signature verification failed: http://m.example trixie InRelease: Sub-process "
+            "/usr/bin/sqv returned an error code (1), error message is: Verifying signature:            "
+            "Not live until 2026-11-21T08:46:20Z\n"
+            "E: The repository 'http://m.example trixie InRelease' is not signed."
+        ),
         "the host's clock is slow",
     ),
     "unsigned": ("E: The repository 'http://m.example x InRelease' is not signed.", "not signed by a key"),
     "unknown key": (
-        "W: GPG error: http://m.example x InRelease: The following signatures couldn't be verified "
-        "because the "
-        "public key is not available: NO_PUBKEY 0123456789ABCDEF",
+        (
+            "W: GPG error: http://m.example x InRelease: The following signatures couldn't be verified "
+            "because the "
+            "public key is not available: NO_PUBKEY 0123456789ABCDEF"
+        ),
         "not signed by a key",
     ),
     "no release": (
@@ -94,8 +110,10 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "dependencies": ("E: Unable to correct problems, you have held broken packages.", "apt-get -f install"),
     "service": (
-        "clawd-bot.service: does not start\nNov 22 20:00:00 bot1 systemd[1]: Failed to start "
-        "clawd-bot.service",
+        (
+            "clawd-bot.service: does not start\nNov 22 20:00:00 bot1 systemd[1]: Failed to start "
+            "clawd-bot.service"
+        ),
         "`journalctl --namespace='*' -u clawd-bot.service`",
     ),
     "service never ready": (
@@ -103,8 +121,10 @@ CASES: dict[str, tuple[str, str]] = {
         "-u nginx.service`",
     ),
     "port taken": (
-        "nginx.service: does not start\nnginx: [emerg] bind() to 0.0.0.0:80 failed (98: Address "
-        "already in use)",
+        (
+            "nginx.service: does not start\nnginx: [emerg] bind() to 0.0.0.0:80 failed (98: Address "
+            "already in use)"
+        ),
         "another program listens on that port",
     ),
     "memory at build": ("c++: fatal error: Killed signal terminated program cc1plus", "ran out of memory"),
@@ -113,13 +133,17 @@ CASES: dict[str, tuple[str, str]] = {
         "ran out of memory",
     ),
     "registry down": (
-        'the registry does not take r.internal/bots/clawd-runtime:1:\nGet "https://r.internal/v2/": dial tcp '
-        "192.0.2.1:443: connect: connection refused",
+        (
+            'the registry does not take r.internal/bots/clawd-runtime:1:\nGet "https://r.internal/v2/": dial '
+            "tcp 192.0.2.1:443: connect: connection refused"
+        ),
         "check that the registry runs and that the host can reach it (r.internal/bots/clawd-runtime:1)",
     ),
     "registry without login": (
-        "the registry does not give r.internal/python:3:\nError response from daemon: unauthorized: "
-        "authentication required",
+        (
+            "the registry does not give r.internal/python:3:\nError response from daemon: unauthorized: "
+            "authentication required"
+        ),
         "`docker.registry_login`",
     ),
     "registry of an unknown authority": (

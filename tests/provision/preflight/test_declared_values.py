@@ -111,8 +111,10 @@ def test_problem_on_several_hosts_is_reported_once_with_its_place(tmp_path: Path
     assert list(reported(read.inventory, releases, rows, read.place)) == [
         f"{file}:3:14: a, c: Debian 13 has no time zone PRC; write Asia/Shanghai",
         f"{file}:4:20: a: Debian 13 has no package ngnix; did you mean `nginx`?",
-        f"{file}:5:36: c: its kernel has no setting vm.swapiness; "
-        "correct it, or load the kernel module of this setting (/etc/modules-load.d)",
+        (
+            f"{file}:5:36: c: its kernel has no setting vm.swapiness; "
+            "correct it, or load the kernel module of this setting (/etc/modules-load.d)"
+        ),
     ]
 
 

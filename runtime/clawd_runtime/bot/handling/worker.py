@@ -54,7 +54,7 @@ QUOTE_SECONDS = 5.0
 class Worker:
     """Handles stored messages; start with those that `Store.unfinished` returns."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its collaborators
         self,
         store: Store,
         router: Router,

@@ -91,8 +91,10 @@ _AS_NAME = (
     r"\bun(supported|known|expected):? {word_ing}",
     r"\bnot (supported|permitted|allowed|accepted|recognized)\W{{1,3}}{word_ing}",
     r"\bnot (support|permit|allow|accept|recognize)( (the|a|an|any|custom|setting|changing))?:? {word_ing}",
-    r"{word_ing} (is |are )?(not (supported|permitted|allowed|accepted|enabled|available)"
-    r"|unsupported|unavailable|disabled|deprecated)\b",
+    (
+        r"{word_ing} (is |are )?(not (supported|permitted|allowed|accepted|enabled|available)"
+        r"|unsupported|unavailable|disabled|deprecated)\b"
+    ),
     r"{word} (parameter|argument|field|option|setting|property)\b",
     r"(^|\n)\W{{0,3}}{word}\s?([:：=]|\Z)",
     r"{word}[^.\n]{{0,30}}\b(not|unsupported|only|must|should|cannot|deprecated|invalid)\b",

@@ -177,7 +177,7 @@ def share_of(conversation: ConversationKey, among: tuple[int, ...]) -> int | Non
     """Return the member that gets a conversation: always the same one for the same members."""
     if not among:
         return None
-    name = "\0".join((conversation.channel, conversation.chat, conversation.thread))
+    name = f"{conversation.channel}\x00{conversation.chat}\x00{conversation.thread}"
     return among[crc32(name.encode("utf-8", "replace")) % len(among)]
 
 

@@ -98,27 +98,33 @@ def postpone(
     )
 
 
-def finish(
-    connection: Connection,
-    id: int,
-    owner: int,
-    state: FinalState,
-    now: float,
-    *,
-    ref: str | None,
-    problem: str | None,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class DeliveryResult:
+    """The final state of a message; `ref` is the platform's identifier of a message that was sent."""
+
+    state: FinalState
+    ref: str | None = None
+    problem: str | None = None
+
+
+def finish(connection: Connection, id: int, owner: int, result: DeliveryResult, now: float) -> None:
     """Record the final state of a message.
 
     `sent` is recorded even if another member owns the message by now, and replaces `doubtful`; any other
     state is recorded only for its owner.
     """
     its_owners = and_(OPEN, table.c.owner == owner)
-    may_end = or_(OPEN, table.c.state == "doubtful") if state == "sent" else its_owners
+    may_end = or_(OPEN, table.c.state == "doubtful") if result.state == "sent" else its_owners
     ended = (
         update(table)
         .where(table.c.id == id, may_end)
-        .values(state=state, finished_at=now, sent_ref=ref, problem=problem, owner=None)
+        .values(
+            state=result.state,
+            finished_at=now,
+            sent_ref=result.ref,
+            problem=result.problem,
+            owner=None,
+        )
         .returning(table.c.channel, table.c.chat, table.c.thread)
     )
     row = connection.execute(ended).one_or_none()

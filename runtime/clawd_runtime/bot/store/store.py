@@ -14,7 +14,7 @@ from clawd_runtime.bot.store.backends.database import Deposed, OpenDatabase
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Behind, Task
 from clawd_runtime.bot.store.members import Notice
-from clawd_runtime.bot.store.outbox import Delivery, FinalState
+from clawd_runtime.bot.store.outbox import Delivery, DeliveryResult, FinalState
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply
 
 READINESS = "readiness"
@@ -95,7 +95,7 @@ class Store:
             inbox.set_state(connection, channel, state)
             return mine
 
-        await self._database.run(add, lambda q: self.on_message(q))
+        await self._database.run(add, self.on_message)
 
     async def state(self, channel: str, name: str) -> str | None:
         """See `ports.Inbox`."""
@@ -217,10 +217,8 @@ class Store:
         self, id: int, state: FinalState, *, ref: str | None = None, problem: str | None = None
     ) -> None:
         """Record the final state of a message: sent or given up."""
-        now = self._clock()
-        await self._database.run(
-            lambda c: outbox.finish(c, id, self._database.member, state, now, ref=ref, problem=problem)
-        )
+        now, result = self._clock(), DeliveryResult(state, ref, problem)
+        await self._database.run(lambda c: outbox.finish(c, id, self._database.member, result, now))
 
     async def depths(self) -> Depths:
         """Return the queue lengths of all bots on the database together."""

@@ -346,13 +346,14 @@ def _merged(messages: Sequence[PromptMessage]) -> list[PromptMessage]:
     turns: list[PromptMessage] = []
     for message in messages:
         if turns and turns[-1].role == message.role:
-            before = turns.pop()
-            message = replace(
+            before = turns[-1]
+            turns[-1] = replace(
                 message,
                 content=f"{before.content}\n\n{message.content}",
                 reasoning=before.reasoning or message.reasoning,
             )
-        turns.append(message)
+        else:
+            turns.append(message)
     return turns
 
 

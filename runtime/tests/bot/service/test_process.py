@@ -102,7 +102,7 @@ def test_systemd_notifications_from_start_to_stop(tmp_path: Path) -> None:
         answers: list[str] = []
         asking = threading.Thread(target=lambda: answers.append(ask(bot, "finish this")))
         asking.start()
-        eventually(lambda: bot.waiting())
+        eventually(bot.waiting)
         assert bot.terminate() == 0
         asking.join(10.0)
         eventually(lambda: hear("STOPPING=1"))

@@ -74,8 +74,10 @@ def test_no_message_is_lost_in_well_known_templates(name):
         (templates.LLAMA_2, "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST]"),
         (
             templates.PARTS,
-            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
-            "<|im_start|>assistant\n",
+            (
+                "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+                "<|im_start|>assistant\n"
+            ),
         ),
         (
             templates.PARTS_WITHOUT_SYSTEM,

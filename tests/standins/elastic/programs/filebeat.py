@@ -84,7 +84,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def only(given: dict[str, Any], known: set[str], where: str) -> None:
     if unknown := set(given) - known:
-        refuse(f"unknown {sorted(unknown)[0]} in {where}")
+        refuse(f"unknown {min(unknown)} in {where}")
 
 
 class Line:

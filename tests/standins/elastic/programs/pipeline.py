@@ -78,7 +78,7 @@ def _check(steps: list[Any]) -> None:
         if known is None:
             raise Unknown(f"Unable to find plugin {plugin}")
         if unknown := set(options(given)) - known:
-            raise Unknown(f"Unknown setting '{sorted(unknown)[0]}' for {plugin}")
+            raise Unknown(f"Unknown setting '{min(unknown)}' for {plugin}")
 
 
 def filtered(tree: list[Any], event: Event) -> Event:
