@@ -24,12 +24,12 @@ class ReleaseArchive:
 
     @property
     def id(self) -> str:
-        """The name of the release's folder on the host."""
+        """Return the name of the release's folder on the host."""
         return self.content[:16]
 
     @property
     def content(self) -> str:
-        """The digest by which a host recognises the release in any archive."""
+        """Return the digest by which a host recognises the release in any archive."""
         return self.manifest_digest or self.sha256
 
 

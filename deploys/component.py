@@ -96,13 +96,13 @@ class Component:
 
     @property
     def apply(self) -> Callable[[], Any]:
-        """The pyinfra deploy that installs and configures the component on the current host."""
+        """Return the pyinfra deploy that installs and configures the component on the current host."""
         deploy: Callable[[], Any] = import_module(f"deploys.{self.name}.deploy").apply
         return deploy
 
     @property
     def remove(self) -> Callable[[], Any]:
-        """The pyinfra deploy that removes the component from the current host; data stay unless purged."""
+        """Return the pyinfra deploy that removes the component; data stay unless purged."""
         deploy: Callable[[], Any] = import_module(f"deploys.{self.name}.deploy").remove
         return deploy
 

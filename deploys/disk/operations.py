@@ -88,7 +88,7 @@ class PlaceState:
 
     @property
     def settled(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Return whether there is nothing left to do."""
         return self.shown and self.enabled and not self.stale and not self.aside
 
 
@@ -122,7 +122,7 @@ class OurUnit:
 
     @property
     def is_disk(self) -> bool:
-        """Whether it mounts the disk itself."""
+        """Return whether it mounts the disk itself."""
         return self.source.startswith("/dev/")
 
 

@@ -45,17 +45,17 @@ class Cuda:
 
     @property
     def folder(self) -> str:
-        """The folder in which NVIDIA's packages install it."""
+        """Return the folder in which NVIDIA's packages install it."""
         return f"/usr/local/cuda-{self.version}"
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """Packages needed by programs that are built with it."""
+        """Return the packages needed by programs that are built with it."""
         return tuple(f"{name}-{self._suffix}" for name in ("cuda-cudart", "libcublas"))
 
     @property
     def compiler(self) -> tuple[str, ...]:
-        """Packages needed to build llama.cpp; none of them installs a driver."""
+        """Return the packages needed to build llama.cpp; none of them installs a driver."""
         names = ("cuda-nvcc", "cuda-cudart-dev", "cuda-driver-dev", "libcublas-dev")
         return tuple(f"{name}-{self._suffix}" for name in names)
 

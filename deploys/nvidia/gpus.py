@@ -58,7 +58,7 @@ class Gpu:
 
     @property
     def generation(self) -> Generation:
-        """The generation of the GPU."""
+        """Return the generation of the GPU."""
         return [known for known in GENERATIONS if known.first <= self.device][-1]
 
     def __str__(self) -> str:

@@ -50,12 +50,12 @@ class KeyPair:
 
     @property
     def certificate_pem(self) -> bytes:
-        """The certificate in PEM."""
+        """Return the certificate in PEM."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     @property
     def key_pem(self) -> bytes:
-        """The private key in PEM (PKCS #8), not encrypted. Secret."""
+        """Return the private key in PEM (PKCS #8), not encrypted. Secret."""
         return self.key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,

@@ -151,7 +151,7 @@ def without_effect(inventory: Inventory) -> Iterator[InventoryFinding]:
 
 
 def _is_given(section: BaseModel, key: str) -> bool:
-    """Whether a file declares `key`, and not what it is without."""
+    """Return whether a file declares `key`, and not what it is without."""
     field = type(section).model_fields[key]
     return key in section.model_fields_set and getattr(section, key) != field.get_default()
 

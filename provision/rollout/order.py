@@ -154,12 +154,12 @@ def changes_bot(plan: HostPlan) -> bool:
 
 
 def changes_database(plan: HostPlan) -> bool:
-    """Whether a plan changes the database of a host."""
+    """Return whether a plan changes the database of a host."""
     return any(operation.component == "database" for operation in plan.changing)
 
 
 def changes_upstreams(plan: HostPlan) -> bool:
-    """Whether a plan has the nginx of a host reach other bots, or reach them elsewhere.
+    """Return whether a plan has the nginx of a host reach other bots, or reach them elsewhere.
 
     One that only puts a drained bot back in service does not.
     """
@@ -178,7 +178,7 @@ def changes_upstreams(plan: HostPlan) -> bool:
 
 
 def changes_authority(plan: HostPlan) -> bool:
-    """Whether a plan gives the nginx of a host a certificate of a new authority, to show to bots."""
+    """Return whether a plan gives the nginx of a host a certificate of a new authority, to show to bots."""
     return any(
         file.path == NGINX_CERTIFICATE and any(OTHER_AUTHORITY in line for line in file.diff)
         for operation in plan.changing

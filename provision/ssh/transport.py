@@ -62,7 +62,7 @@ class WatchedTransport(paramiko.Transport):
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
-        """The host key algorithms that the server is offered."""
+        """Return the host key algorithms that the server is offered."""
         return self.host_key_algorithms
 
     def watch(self) -> None:

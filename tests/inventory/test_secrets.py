@@ -48,8 +48,8 @@ def test_age_value_for_another_key_is_a_mistake_with_its_place(
     assert [str(mistake) for mistake in raised.value.mistakes] == [
         (
             "prod.yml:18:19: cannot decrypt this age value: it is damaged, or not encrypted to any of your "
-            "keys\nhint: encrypt it again with your key among the recipients, or use the key it was encrypted "
-            "to"
+            "keys\nhint: encrypt it again with your key among the recipients, or use the key it was "
+            "encrypted to"
         )
     ]
 

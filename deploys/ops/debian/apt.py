@@ -64,7 +64,7 @@ class Busy:
 
     @property
     def advice(self) -> str:
-        """What to do when the wait times out."""
+        """Return what to do when the wait times out."""
         if self.status:
             return "see what it does (`cloud-init status --long`), then run again"
         return f"see what it does (`ps -fp {self.pid}`), then run again"

@@ -56,7 +56,7 @@ class Data:
 
     @property
     def taken(self) -> bool:
-        """Whether the data are on a disk that somebody else now uses."""
+        """Return whether the data are on a disk that somebody else now uses."""
         return self.used and self.path.startswith("/dev/")
 
     @property

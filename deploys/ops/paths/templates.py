@@ -40,7 +40,7 @@ class Override:
 
     @property
     def idle(self) -> bool:
-        """Whether no template uses the file."""
+        """Return whether no template uses the file."""
         return not self.replaces and not self.used
 
 

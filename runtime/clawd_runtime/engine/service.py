@@ -80,7 +80,7 @@ class Engine:
 
     @property
     def ready(self) -> bool:
-        """Whether the model is loaded and serves."""
+        """Return whether the model is loaded and serves."""
         return self._loaded is not None
 
     def load(self) -> None:

@@ -101,58 +101,58 @@ class AnswerText:
 
     @property
     def last(self) -> str:
-        """The last character; empty directly after a mark."""
+        """Return the last character; empty directly after a mark."""
         return self.last_two[-1:]
 
     @property
     def drawn(self) -> bool:
-        """Whether there is any visible text."""
+        """Return whether there is any visible text."""
         return bool(self._head)
 
     @property
     def only_prelude(self) -> bool:
-        """Whether there is only markup, or a label such as `Assistant:`."""
+        """Return whether there is only markup, or a label such as `Assistant:`."""
         return len(self._head) < _LONGEST_HEAD and _PRELUDE.fullmatch(self._head) is not None
 
     @property
     def open_fence(self) -> bool:
-        """Whether a code block is unclosed."""
+        """Return whether a code block is unclosed."""
         return bool(self._fence)
 
     @property
     def in_code(self) -> bool:
-        """Whether the following text is within a code block, or within the line that opens one."""
+        """Return whether the following text is within a code block, or within the line that opens one."""
         return bool(self._fence) or _FENCE.match(self._line) is not None
 
     @property
     def indented_code(self) -> bool:
-        """Whether the following text begins a line that is indented like code."""
+        """Return whether the following text begins a line that is indented like code."""
         return self._only_emphasis and _INDENTED.match(self._line) is not None
 
     @property
     def quoted(self) -> bool:
-        """Whether the last character is a quotation mark."""
+        """Return whether the last character is a quotation mark."""
         return bool(self.last) and self.last in QUOTES
 
     @property
     def on_own_line(self) -> bool:
-        """Whether the line is empty so far, except for emphasis."""
+        """Return whether the line is empty so far, except for emphasis."""
         return self._only_emphasis
 
     @property
     def introduced(self) -> bool:
-        """Whether the previous line ends with a colon, announcing an example, and does not start thinking."""
+        """Return whether the previous line ends with a colon, announcing an example, not reasoning."""
         line, tail = self._previous
         return tail.rstrip(_EMPHASIS).endswith((":", "：")) and not _THINKING.match(line)
 
     @property
     def after_sentence(self) -> bool:
-        """Whether a sentence has just ended on the same line."""
+        """Return whether a sentence has just ended on the same line."""
         return _SENTENCE_END.search(self._tail) is not None
 
     @property
     def glued(self) -> bool:
-        """Whether the last character is a Latin letter or a digit, as in `List<T>`."""
+        """Return whether the last character is a Latin letter or a digit, as in `List<T>`."""
         return _GLUED.search(self.last_two) is not None
 
 

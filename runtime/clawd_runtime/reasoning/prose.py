@@ -67,12 +67,12 @@ class MarkedBlock:
 
     @property
     def whole(self) -> bool:
-        """Whether all of its text is still here."""
+        """Return whether all of its text is still here."""
         return self.size <= _LONGEST_RETURNED
 
     @property
     def connects(self) -> bool:
-        """Whether there is only a word between the tags that connects them in prose."""
+        """Return whether there is only a word between the tags that connects them in prose."""
         return self.size <= _LONGEST_CONNECTING and bool(_CONNECTING.fullmatch("".join(self.written[1:])))
 
     def is_prose(self, after: str) -> bool:

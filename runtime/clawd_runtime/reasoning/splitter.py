@@ -112,7 +112,7 @@ class ReasoningSplitter:
 
     @property
     def reasoning(self) -> bool:
-        """Whether the text that follows is reasoning, as far as is known."""
+        """Return whether the text that follows is reasoning, as far as is known."""
         return self._mode in ("reasoning", "header")
 
     def feed(self, text: str) -> ReasoningSplit:

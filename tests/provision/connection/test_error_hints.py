@@ -12,8 +12,8 @@ CASES: dict[str, tuple[str, str]] = {
     "lock with its holder": (
         (
             "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 1234 "
-            "(unattended-upgr)\nE: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is "
-            "another process using it?"
+            "(unattended-upgr)\nE: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), "
+            "is another process using it?"
         ),
         (
             "process 1234 (unattended-upgr) on the host holds the package lock: wait until it ends "

@@ -43,7 +43,7 @@ class Lanes(Generic[K]):
 
     @property
     def in_hand(self) -> frozenset[int]:
-        """The pieces being handled."""
+        """Return the pieces being handled."""
         return frozenset(self._lane_of) - {piece for queue in self._waiting.values() for piece in queue}
 
     def put(self, lane: K, piece: int) -> None:
@@ -99,7 +99,7 @@ class Lanes(Generic[K]):
 
     @property
     def resting(self) -> tuple[K, ...]:
-        """The resting lanes."""
+        """Return the resting lanes."""
         return tuple(self._resting)
 
 

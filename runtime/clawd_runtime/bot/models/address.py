@@ -25,7 +25,7 @@ class ModelAddress:
 
     @property
     def local(self) -> bool:
-        """Whether it is an engine on this host."""
+        """Return whether it is an engine on this host."""
         return self.socket is not None
 
     def headers(self, api_key: str | None) -> dict[str, str]:

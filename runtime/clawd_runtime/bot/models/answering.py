@@ -87,7 +87,7 @@ class _Course:
 
     @property
     def decided(self) -> bool:
-        """Whether there is a result for the user, so that waiting for a model to recover is pointless."""
+        """Return whether there is a result for the user, so that it is pointless to wait for a model."""
         return bool(self.partial) or any(isinstance(each, NoAnswerReached) for each in self.failures)
 
     def failure(self) -> ModelFailure:
@@ -306,7 +306,7 @@ class _Growing:
 
     @property
     def reasoned(self) -> bool:
-        """Whether any reasoning was received."""
+        """Return whether any reasoning was received."""
         return self._reasoning_bytes > 0
 
     def reasoning_tokens(self, counted: int | None) -> int:

@@ -66,17 +66,17 @@ class ModelClient:
 
     @property
     def local(self) -> bool:
-        """Whether it is served by an engine on this host."""
+        """Return whether it is served by an engine on this host."""
         return self._address.local
 
     @property
     def metrics_address(self) -> str | None:
-        """The address of the server's metrics; `None` if it is not on this host."""
+        """Return the address of the server's metrics; `None` if it is not on this host."""
         return self._address.metrics
 
     @property
     def streams(self) -> bool:
-        """Whether its answers are streamed."""
+        """Return whether its answers are streamed."""
         return self._dialect.stream
 
     async def stream(

@@ -18,7 +18,7 @@ class QueueSemaphore:
 
     @property
     def is_free(self) -> bool:
-        """Whether a place is free."""
+        """Return whether a place is free."""
         return self._inside < self._places
 
     def ahead(self, number: int) -> int:

@@ -140,27 +140,27 @@ class ProviderError:
 
     @property
     def about_context(self) -> bool:
-        """Whether the request is certainly too long for the model."""
+        """Return whether the request is certainly too long for the model."""
         return self.status == 413 or bool(self.codes & _LENGTH_CODES) or self._says(_CONTEXT)
 
     @property
     def about_length(self) -> bool:
-        """Whether the request is probably too long for the model."""
+        """Return whether the request is probably too long for the model."""
         return self.about_context or self._says(_LENGTH)
 
     @property
     def about_content(self) -> bool:
-        """Whether a content filter refused the request."""
+        """Return whether a content filter refused the request."""
         return any(map(_FILTER_CODE.search, self.codes)) or self._says(_FILTER)
 
     @property
     def about_credit(self) -> bool:
-        """Whether the account has no credit left, so that retries are pointless."""
+        """Return whether the account has no credit left, so that retries are pointless."""
         return bool(self.codes & _NO_CREDIT)
 
     @property
     def about_system_role(self) -> bool:
-        """Whether the model does not support the system role."""
+        """Return whether the model does not support the system role."""
         return self._says(_SYSTEM_ROLE) and (
             not self.names or any(_ROLE_PLACE.search(name) or name == "messages" for name in self.names)
         )

@@ -78,7 +78,7 @@ class ChatModel(Computer, Protocol):
 
     @property
     def chat_template(self) -> str:
-        """The Jinja source of the chat template.
+        """Return the Jinja source of the chat template.
 
         Raises:
             ModelError: The model has no chat template.
@@ -87,11 +87,11 @@ class ChatModel(Computer, Protocol):
 
     @property
     def bos(self) -> str:
-        """The text of the beginning-of-text token; empty if there is none."""
+        """Return the text of the beginning-of-text token; empty if there is none."""
 
     @property
     def eos(self) -> str:
-        """The text of the end-of-text token; empty if there is none."""
+        """Return the text of the end-of-text token; empty if there is none."""
 
     @property
     def vocabulary_size(self) -> int:

@@ -29,7 +29,7 @@ class TextStream:
 
     @property
     def reasoning(self) -> bool:
-        """Whether the text that follows is reasoning, as far as is known."""
+        """Return whether the text that follows is reasoning, as far as is known."""
         return self._splitter.reasoning
 
     def feed(self, piece: bytes) -> ReasoningSplit:

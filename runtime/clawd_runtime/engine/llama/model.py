@@ -252,7 +252,7 @@ class LlamaModel:
 
     @property
     def chat_template(self) -> str:
-        """The Jinja source of the chat template.
+        """Return the Jinja source of the chat template.
 
         Raises:
             ModelError: The model has no chat template.
@@ -268,12 +268,12 @@ class LlamaModel:
 
     @property
     def bos(self) -> str:
-        """The text of the beginning-of-text token; empty if there is none."""
+        """Return the text of the beginning-of-text token; empty if there is none."""
         return self._special_text(llama_cpp.llama_vocab_bos(self._vocabulary))
 
     @property
     def eos(self) -> str:
-        """The text of the end-of-text token; empty if there is none."""
+        """Return the text of the end-of-text token; empty if there is none."""
         return self._special_text(llama_cpp.llama_vocab_eos(self._vocabulary))
 
     def control_texts(self) -> Iterable[str]:

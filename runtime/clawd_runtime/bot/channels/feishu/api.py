@@ -100,7 +100,7 @@ class FeishuRefusal(ChannelError):
 
     @property
     def place_is_gone(self) -> bool:
-        """Whether it concerns the message to reply to or its topic, but not the chat."""
+        """Return whether it concerns the message to reply to or its topic, but not the chat."""
         invalid = self.code == INVALID_PARAMETER and "message_id" in self.text
         return invalid or self.code in PLACE_GONE
 

@@ -90,7 +90,7 @@ class FeishuSettings(ChannelSettings):
 
     @property
     def language(self) -> str | None:
-        """The language of a message without text (`/help`, a picture), since events do not specify it."""
+        """Return the language of a message without text (`/help`, a picture); events do not specify it."""
         host = urlsplit(self.api_base).hostname or ""
         return "zh" if host.endswith(".feishu.cn") else None
 

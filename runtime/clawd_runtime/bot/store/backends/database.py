@@ -41,7 +41,7 @@ class DatabaseBackend(Protocol):
 
     @property
     def presence(self) -> Callable[[], Awaitable[members.Presence]] | None:
-        """Opens the presence that shows other bots that this one is alive; None if there can be no others."""
+        """Return a function that opens the presence of this bot; None if there can be no others."""
 
     def begin_writing(self, connection: Connection) -> None:
         """Wait for this bot's turn to write; called first in a writing transaction."""
