@@ -101,6 +101,10 @@ class ConnectError(ClawdError):
     """A host cannot be reached, refuses the login, or presents a key that is not the known one."""
 
 
+UNREADABLE = "log in to the host and check its disk (`df -h`, `dmesg`), then run the command again"
+"""Hint for a file of a host that root cannot read or write."""
+
+
 class HostError(ClawdError):
     """A step on a host failed. The message names host, component, operation and output."""
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from deploys.ops.paths.data import DATA_FOLDERS, LEFT
 from deploys.ops.paths.originals import ORIGINALS
 from deploys.registry import BY_NAME, COMPONENTS
-from inventory.errors import HostError
+from inventory.errors import UNREADABLE, HostError
 from provision.assignment import Assignment
 from provision.connection.session import Session
 from provision.plan import HostPlan
@@ -34,7 +34,7 @@ def read(session: Session, host: str) -> frozenset[str]:
     """Return the components of a host; empty when nothing was ever applied."""
     done = session.run(host, f"[ ! -f {RECORD} ] || cat {RECORD}", timeout=20)
     if not done.succeeded:
-        raise HostError(f"{host}: cannot read its components: {done.stderr.strip()}")
+        raise HostError(f"{host}: cannot read its components: {done.stderr.strip()}", advice=UNREADABLE)
     return frozenset(done.stdout.split())
 
 
@@ -42,7 +42,7 @@ def with_data_left(session: Session, host: str) -> frozenset[str]:
     """Return the components that were removed but whose data is still on a host."""
     done = session.run(host, FIND_LEFT, timeout=20)
     if not done.succeeded:
-        raise HostError(f"{host}: cannot read which data is left: {done.stderr.strip()}")
+        raise HostError(f"{host}: cannot read which data is left: {done.stderr.strip()}", advice=UNREADABLE)
     return frozenset(done.stdout.split())
 
 

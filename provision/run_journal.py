@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Self
 
-from inventory.errors import HostError
+from inventory.errors import UNREADABLE, HostError
 from provision.connection.session import Session
 from provision.plan import HostResult, Status
 from provision.version import program_version
@@ -82,13 +82,13 @@ def append(session: Session, host: str, entry: JournalEntry) -> None:
     script = f"umask 077; mkdir -p /var/lib/clawd/state && cat >>{JOURNAL_FILE} && sync {JOURNAL_FILE}"
     done = session.run(host, script, stdin=entry.to_line(), timeout=20)
     if not done.succeeded:
-        raise HostError(f"{host}: cannot write the journal: {done.stderr.strip()}")
+        raise HostError(f"{host}: cannot write the journal: {done.stderr.strip()}", advice=UNREADABLE)
 
 
 def read(session: Session, host: str, limit: int = 20) -> tuple[JournalEntry, ...]:
     """Return the last `limit` entries of a host, oldest first; empty when nothing was ever applied."""
     done = session.run(host, f"[ ! -f {JOURNAL_FILE} ] || tail -n {limit} {JOURNAL_FILE}", timeout=20)
     if not done.succeeded:
-        raise HostError(f"{host}: cannot read the journal: {done.stderr.strip()}")
+        raise HostError(f"{host}: cannot read the journal: {done.stderr.strip()}", advice=UNREADABLE)
     entries = (JournalEntry.from_line(line) for line in done.stdout.splitlines())
     return tuple(entry for entry in entries if entry)

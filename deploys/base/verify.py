@@ -64,7 +64,7 @@ def test_clock_agrees_with_this_computer(host: Any) -> None:
     expect(
         abs(off) <= MOST_SKEW_S,
         f"its clock is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} this computer's",
-        "compare both with a watch; `timedatectl` on the host shows whether it is synchronized",
+        "compare both with the real time; `timedatectl` on the host shows whether it is synchronized",
     )
 
 

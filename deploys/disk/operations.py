@@ -175,7 +175,9 @@ def _formatted(disk: str, declared: str, filesystem: str, uuid: str) -> Iterator
     devices: Devices = host.get_fact(DevicesFact, device=declared)
     choice = choose(devices, declared)
     if choice.disk != disk:
-        raise HostError(f"{host.name}: the data disk was {disk} and is now {choice.disk}", advice="run again")
+        raise HostError(
+            f"{host.name}: the data disk was {disk} and is now {choice.disk}", advice="run `up` again"
+        )
     if choice.state == "ours":
         return
     size = f"{choice.size / 1e9:.1f} GB"

@@ -43,8 +43,8 @@ def apply() -> None:
     connection = connection_of(host)
     if connection.client and not admits(settings.management, connection.client):
         raise HostError(
-            f"{host.name}: the connection in use comes from {connection.client}, which is in none of "
-            f"firewall.management, so this run would be the last",
+            f"{host.name}: the connection in use comes from {connection.client}, which is in no "
+            f"network of firewall.management: the firewall would lock this login out",
             advice=f"add a network that holds {connection.client} to firewall.management",
         )
     rules = accepting(settings, connection.ssh_ports(settings.ssh_port), _addresses(names_in(settings)))

@@ -31,7 +31,10 @@ def apply() -> None:
     elif model.url is not None:
         push.fetch(model.url, path, sha256=model.sha256)
     else:
-        raise ArtifactError(f"model {model.name} has neither a file on this computer nor a url")
+        raise ArtifactError(
+            f"model {model.name} has neither a file on this computer nor a url",
+            advice="declare `url` and `sha256`, or give the path of the file",
+        )
 
 
 @removal("model")
@@ -59,6 +62,6 @@ def supplied_model(settings: ModelSettings) -> ModelFile:
     if settings.sha256 and settings.sha256 != model.sha256:
         raise ArtifactError(
             f"model {settings.name} has SHA-256 {model.sha256}, the inventory says {settings.sha256}",
-            advice="correct models.…sha256, or get the file again",
+            advice="correct `sha256`, or download the file again",
         )
     return model

@@ -98,7 +98,7 @@ def _skip(settings: NvidiaSettings) -> None:
     why = "no PCI device of NVIDIA (vendor 0x10de) is a display or 3D controller"
     if settings.gpu == "required":
         raise HostError(
-            f"{host.name}: it must have an NVIDIA GPU, and {why}",
+            f"{host.name}: `gpu: required`, but {why}",
             advice="write `gpu: auto` or `gpu: none` for this host, or pass the GPU through to it",
         )
     units.absent("clawd-gpu.service")
@@ -122,8 +122,10 @@ def _toolkit(settings: NvidiaSettings, machine: GpuMachine) -> None:
 def _key(path: Path | None, declared: str) -> bytes:
     advice = f"save the repository's public key, and write its path as `{declared}`"
     if path is None:
-        raise ArtifactError(f"{host.name}: there is no `{declared}` to trust the packages by", advice=advice)
+        raise ArtifactError(
+            f"{host.name}: packages cannot be verified: `{declared}` is missing", advice=advice
+        )
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ArtifactError(f"`{declared}` cannot be read: {error}", advice=advice) from error
+        raise ArtifactError(f"cannot read `{declared}`: {error}", advice=advice) from error

@@ -174,7 +174,10 @@ def modules_for(gpus: Sequence[Gpu], branch: int, wanted: Literal["auto", "open"
             return wanted  # type: ignore[return-value]
     listed = ", ".join(map(str, gpus))
     if not fitting:
-        raise ClawdError(f"no kind of kernel modules drives all of {listed}", advice="keep one generation")
+        raise ClawdError(
+            f"no kind of kernel modules drives all of {listed}",
+            advice="take out the GPUs of one generation, or write `gpu: none` for this host",
+        )
     raise ClawdError(
         f"the {wanted} kernel modules do not drive {listed}", advice=f"write `nvidia.modules: {fitting[0]}`"
     )

@@ -72,7 +72,10 @@ class HostKind:
             )
         match = _ANSWER.search(output)
         if match is None:
-            raise ArtifactError(f"{where}: cannot determine the kind of host from {output[-200:]!r}")
+            raise ArtifactError(
+                f"{where}: cannot determine the kind of host from {output[-200:]!r}",
+                advice="log in and check that `python3 --version` prints only a version",
+            )
         _refuse_unsupported(match, where)
         return cls(match["machine"], _version(match["python"]), _version(match["libc_version"]))
 

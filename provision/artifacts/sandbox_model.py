@@ -97,7 +97,10 @@ def _convert(source: Path, target: Path, site_packages: Path) -> None:
     )
     if done.returncode:
         output = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
-        raise ArtifactError(f"cannot convert the sandbox's model to {_QUANTISATION}:\n{output}")
+        raise ArtifactError(
+            f"cannot convert the sandbox's model to {_QUANTISATION}:\n{output}",
+            advice="free memory and disk space, then run the command again",
+        )
 
 
 def _copy(made: Path, target: Path) -> None:

@@ -13,7 +13,7 @@ from deploys.nvidia.settings import NvidiaSettings, repository_uri
 from deploys.tls.authority import unencrypted_key
 from deploys.topology.addresses import project_names
 from deploys.topology.engines import local_model
-from inventory.errors import ArtifactError, HostError
+from inventory.errors import UNREADABLE, ArtifactError, HostError
 from inventory.load import LoadedInventory
 from inventory.model import Inventory
 from inventory.state import keep_out_of_git
@@ -118,7 +118,9 @@ def _releases(
     def kind_of(host: str) -> HostKind:
         done = session.run(host, PROBE, timeout=30)
         if not done.succeeded:
-            raise HostError(f"{host}: cannot determine the kind of host: {done.stderr.strip()}")
+            raise HostError(
+                f"{host}: cannot determine the kind of host: {done.stderr.strip()}", advice=UNREADABLE
+            )
         kind = HostKind.from_probe(done.stdout, where=host)
         if session.links[host].host_key in on_this_machine:
             kind = replace(kind, cpu=this_processor)
@@ -155,7 +157,7 @@ def _releases(
 def _gpus(session: Session, host: str, settings: NvidiaSettings) -> GpuMachine:
     done = session.run(host, GpuMachineFact().command(settings.root), timeout=30)
     if not done.succeeded:
-        raise HostError(f"{host}: cannot determine its GPUs: {done.stderr.strip()}")
+        raise HostError(f"{host}: cannot determine its GPUs: {done.stderr.strip()}", advice=UNREADABLE)
     return parse(done.stdout.splitlines())
 
 

@@ -15,6 +15,7 @@ from inventory.errors import ArtifactError
 from provision.artifacts.archive import ArchivedFile
 
 _EXECUTABLE = 0o111
+DAMAGED = "remove `wheels` in the cache (`$CLAWD_CACHE` or ~/.cache/clawd-provision), then try again"
 _DAMAGED = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError, ValueError
 )  # fmt: skip
@@ -42,7 +43,7 @@ class Member:
             return self._wheel.read(self._info)
         except _DAMAGED as error:
             raise ArtifactError(
-                f"{self._wheel.filename}: is a damaged wheel: {error or 'truncated'}"
+                f"{self._wheel.filename}: is a damaged wheel: {error or 'truncated'}", advice=DAMAGED
             ) from error
 
     def entry(self, folder: str) -> ArchivedFile:
@@ -70,7 +71,7 @@ def _opened(wheel: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(wheel)
     except _DAMAGED as error:
-        raise ArtifactError(f"{wheel}: is a damaged wheel: {error}") from error
+        raise ArtifactError(f"{wheel}: is a damaged wheel: {error}", advice=DAMAGED) from error
 
 
 def _is_executable(info: zipfile.ZipInfo) -> bool:
@@ -81,7 +82,9 @@ def _place(name: str, wheel: zipfile.ZipFile) -> tuple[str, str]:
     """Return scheme and path of a file of a wheel."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts:
-        raise ArtifactError(f"{wheel.filename}: contains a file with the forbidden name {name!r}")
+        raise ArtifactError(
+            f"{wheel.filename}: contains a file with the forbidden name {name!r}", advice=DAMAGED
+        )
     if path.parts[0].endswith(".data") and len(path.parts) > 2:
         scheme = path.parts[1]
         rest = str(PurePosixPath(*path.parts[2:]))

@@ -34,7 +34,8 @@ def wheels_for(
                 pip.download(entries, work, options, what=f"packages for {kind}", progress=progress)
                 if not _whole(work, entries):
                     raise ArtifactError(
-                        f"packages for {kind}: pip downloaded other files than the locked ones"
+                        f"packages for {kind}: pip downloaded other files than the locked ones",
+                        advice="use another mirror (PIP_INDEX_URL)",
                     )
         cache.used(folder)
     return tuple(sorted(folder.glob("*.whl")))

@@ -161,13 +161,20 @@ class Session:
             link.become_root()
         try:
             with gevent.Timeout(
-                timeout + link.slow_start, HostError(f"{name}: no answer within {timeout:.0f} s")
+                timeout + link.slow_start,
+                HostError(
+                    f"{name}: a command did not end within {timeout:.0f} s",
+                    advice="log in and check the load of the host (`uptime`, `dmesg`), then try again",
+                ),
             ):
                 succeeded, output = self._host(name).connector.run_shell_command(
                     command, _sudo=link.uses_sudo, _stdin=[stdin] if stdin is not None else None
                 )
         except BROKEN as error:
-            raise HostError(f"{name}: the connection broke ({error})") from error
+            raise HostError(
+                f"{name}: the connection was lost: {error}",
+                advice="check the network and that the host is running, then run the command again",
+            ) from error
         return CommandResult(succeeded, output.stdout, output.stderr)
 
     def require_root(self, name: str) -> None:

@@ -130,7 +130,10 @@ class Cache:
             work.rename(entry)
         except OSError as error:
             if not entry.exists():
-                raise ArtifactError(f"cannot write {entry}: {error.strerror}") from error
+                raise ArtifactError(
+                    f"cannot write {entry}: {error.strerror}",
+                    advice="free disk space, or set CLAWD_CACHE to another folder",
+                ) from error
         finally:
             shutil.rmtree(old, ignore_errors=True)
 

@@ -15,7 +15,7 @@ from deploys.ops.programs import program
 from deploys.tls.authority import known_authorities
 from deploys.tls.certificate import public_key_sha256
 from inventory import state
-from inventory.errors import HostError
+from inventory.errors import UNREADABLE, HostError
 from inventory.load import LoadedInventory
 from provision.connection.session import Session
 
@@ -70,7 +70,9 @@ def read(session: Session, host: str) -> Belonging:
     script = f"record={RECORD} journal={JOURNAL}\n{_PROBE}"
     done = session.run(host, script, timeout=30)
     if not done.succeeded:
-        raise HostError(f"{host}: cannot read which project it belongs to: {done.stderr.strip()}")
+        raise HostError(
+            f"{host}: cannot read which project it belongs to: {done.stderr.strip()}", advice=UNREADABLE
+        )
     return Belonging.parse(done.stdout)
 
 

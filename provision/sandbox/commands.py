@@ -39,10 +39,14 @@ def run(
         )
     except FileNotFoundError as missing:
         raise SandboxError(
-            f"{command[0]} is not installed on this machine", advice=install_advice([command[0]])
+            f"cannot run {command[0]}: it is not installed on this machine",
+            advice=install_advice([command[0]]),
         ) from missing
     except subprocess.TimeoutExpired as late:
-        raise SandboxError(f"{' '.join(command)} did not end within {timeout:.0f} s") from late
+        raise SandboxError(
+            f"{' '.join(command)} did not end within {timeout:.0f} s",
+            advice="run it by hand to see what it waits for",
+        ) from late
     if check and done.returncode != 0:
         words = (done.stderr.strip() or done.stdout.strip()).splitlines()[-8:]
         raise SandboxError(
@@ -80,7 +84,7 @@ def ensure_tools(
         return ()
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise SandboxError(
-            f"the sandbox needs {', '.join(missing)}, which are not installed",
+            f"cannot start the sandbox: not installed: {', '.join(missing)}",
             advice=install_advice(missing),
         )
     progress(f"installing {', '.join(missing)}", None)

@@ -21,7 +21,7 @@ from typing import Literal, Self
 from deploys.ops.programs import program
 from deploys.ops.removal import VERIFIED
 from deploys.ops.shell import assignments
-from inventory.errors import HostError
+from inventory.errors import UNREADABLE, HostError
 from provision.connection.session import Session
 from provision.plan import HostPlan, Unverified
 
@@ -103,7 +103,9 @@ def read(session: Session, host: str) -> dict[str, Record]:
     """Return the records of a host by component. Raise `HostError` when they cannot be read."""
     done = session.run(host, READ, timeout=20)
     if not done.succeeded:
-        raise HostError(f"{host}: cannot read its last verification: {done.stderr.strip()}")
+        raise HostError(
+            f"{host}: cannot read its last verification: {done.stderr.strip()}", advice=UNREADABLE
+        )
     return parse(done.stdout)
 
 

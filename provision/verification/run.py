@@ -185,7 +185,10 @@ def _run_checks(brief: HostBrief, modules: Sequence[Path], shell: RemoteProcess)
             lines = reports.read().decode().splitlines()
             printed, _ = printing.get()
     if process.returncode not in (0, 1):
-        raise VerifyError(f"{brief.host}: cannot run the checks\n{printed.decode(errors='replace')[-2000:]}")
+        raise VerifyError(
+            f"{brief.host}: cannot run the checks: {printed.decode(errors='replace')[-2000:]}",
+            advice="this is an internal error: please report it with these lines",
+        )
     return tuple(Check(brief.host, **json.loads(line)) for line in lines)
 
 

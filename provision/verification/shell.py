@@ -92,7 +92,10 @@ class ShellBackend(BaseBackend):  # type: ignore[misc]
                 break
             said += piece
         reason = said.decode(errors="replace").strip()[-500:]
-        raise VerifyError(f"{self.hostname}: the connection was lost during a check\n{reason}")
+        raise VerifyError(
+            f"{self.hostname}: the connection was lost during a check: {reason}",
+            advice="check the network and that the host is running, then run `verify`",
+        )
 
 
 @dataclass

@@ -139,7 +139,10 @@ def build(
         tools = _tools(kind, cache, work, progress)
         cuda = Cuda.parse(kind.cuda) if kind.cuda else None
         if cuda and repository is None and builder.install_compiler:
-            raise ArtifactError(f"{builder.name}: there is no repository with the compiler of {cuda}")
+            raise ArtifactError(
+                f"{builder.name}: there is no repository with the compiler of {cuda}",
+                advice="declare `nvidia.key`, the public key of NVIDIA's repository",
+            )
         wheel = _Build(builder, kind, repository, progress).run(sdist, tools, work)
         return publish(locked, kind, wheel, cache)
 
@@ -164,7 +167,10 @@ def fetch_sdist(locked: Locked, folder: Path, progress: ReportProgress = silent)
     shutil.rmtree(stand_in.parent)
     files = list(target.iterdir())
     if len(files) != 1 or sha256_of(files[0]) not in locked.hashes:
-        raise ArtifactError(f"{locked.name}: pip downloaded another file than the locked one")
+        raise ArtifactError(
+            f"{locked.name}: pip downloaded another file than the locked one",
+            advice="use another mirror (PIP_INDEX_URL)",
+        )
     return files[0]
 
 
@@ -227,7 +233,10 @@ class _Build:
         folder = next(filter(recipe.is_build_folder, answer), "")
         if not folder:
             printed = " ".join(answer)
-            raise ArtifactError(f"{self.builder.name}: cannot create a build folder in /var/tmp: {printed}")
+            raise ArtifactError(
+                f"{self.builder.name}: cannot create a build folder in /var/tmp: {printed}",
+                advice="free disk space there, then run the command again",
+            )
         return folder
 
     def _recipe(self, folder: str) -> Recipe:

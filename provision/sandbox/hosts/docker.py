@@ -184,4 +184,7 @@ def _import(tarball: Path, image: str, layout: Layout) -> None:
             check=False,
         )
     if done.returncode != 0 or unpacked.returncode != 0:
-        raise SandboxError(f"Docker cannot import the root filesystem {tarball}: {done.stderr.strip()}")
+        raise SandboxError(
+            f"Docker cannot import the root filesystem {tarball}: {done.stderr.strip()}",
+            advice="free disk space of Docker (`docker system df`), then run the command again",
+        )

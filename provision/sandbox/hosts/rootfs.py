@@ -160,7 +160,9 @@ def remove_tree(folder: Path) -> None:
         if folder.exists():
             shutil.rmtree(folder)
     except OSError as refused:
-        raise SandboxError(f"cannot remove {folder}: {refused}") from refused
+        raise SandboxError(
+            f"cannot remove {folder}: {refused}", advice=f"find what uses it: `sudo fuser -v {folder}`"
+        ) from refused
 
 
 def _mount_points() -> list[Path]:

@@ -106,7 +106,7 @@ def test_host_without_gpu_skips_the_driver_with_a_reason(host: WithGpu) -> None:
     assert host.up() == frozenset()
     assert host.failing() == set()
     assert host.failing(gpu="required") == {"gpu is there or the driver skipped with a reason"}
-    assert "it must have an NVIDIA GPU, and no PCI device of NVIDIA" in host.refusal(gpu="required")
+    assert "`gpu: required`, but no PCI device of NVIDIA" in host.refusal(gpu="required")
 
 
 def test_secure_boot_is_refused(host: WithGpu) -> None:

@@ -19,6 +19,7 @@ from inventory.load import LoadedInventory
 from inventory.model import Inventory
 from provision.artifacts import select
 from provision.artifacts.engine import variants
+from provision.artifacts.engine.wheel import BuildHosts
 from provision.artifacts.host_kind import PROBE, HostKind
 from provision.assignment import Assignment
 from tests.deploys.inventories import REMOTE, inventory
@@ -53,8 +54,8 @@ def kinds(
     """What `engine_wheels` is asked for: kinds and repositories by host."""
     asked: dict[str, Any] = {}
 
-    def engine_wheels(wanted: Any, cache: Any, **known: Any) -> dict[HostKind, None]:
-        asked.update(known)
+    def engine_wheels(wanted: Any, cache: Any, machines: BuildHosts, **_: Any) -> dict[HostKind, None]:
+        asked.update(hosts=machines.hosts, repositories=machines.repositories)
         return dict.fromkeys(wanted)
 
     archive = ReleaseArchive(Path("release.tar.gz"), "ab" * 32, 1, "cd" * 32)

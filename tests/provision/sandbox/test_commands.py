@@ -20,7 +20,7 @@ def test_install_command_is_shown_without_root(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(SandboxError, match=r"sudo apt-get install .*mmdebstrap.*systemd-container") as caught:
         commands.ensure_tools()
-    assert "which are not installed" in caught.value.message
+    assert "cannot start the sandbox: not installed:" in caught.value.message
 
 
 def test_output_of_a_failing_program_is_reported() -> None:
@@ -29,7 +29,7 @@ def test_output_of_a_failing_program_is_reported() -> None:
 
 
 def test_missing_program_is_reported_with_a_hint() -> None:
-    with pytest.raises(SandboxError, match="no-such-program is not installed on this machine"):
+    with pytest.raises(SandboxError, match="cannot run no-such-program: it is not installed"):
         commands.run(["no-such-program"])
 
 

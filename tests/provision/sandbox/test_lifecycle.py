@@ -117,7 +117,7 @@ def test_host_keeps_its_release_unless_another_is_requested(
     monkeypatch.setattr(nspawn.NspawnBackend, "prepare", lambda _: None)
     monkeypatch.setattr(lifecycle, "_wait_for_ssh", lambda *_: None)
     monkeypatch.setattr(
-        lifecycle, "_ensure_started", lambda backend, layout, name, release, *_: seen.append(release)
+        lifecycle, "_ensure_started", lambda backend, layout, new, *_: seen.append(new.release)
     )
     sandbox.up(2, asked, layout=layout)
     assert seen == [expected, "bookworm"]
