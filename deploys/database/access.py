@@ -14,7 +14,7 @@ from pyinfra.api.operation import OperationMeta
 from deploys.database import scram
 from deploys.database.server import PSQL, ClustersFact
 from deploys.ops.diff import operation, record
-from deploys.ops.facts import Fact
+from deploys.ops.facts import Fact, keyed
 from deploys.ops.programs import program
 from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
@@ -49,7 +49,7 @@ class AccessFact(Fact):
 
     def process(self, output: list[str]) -> AccessState:
         """Turn the script's lines into an `AccessState`."""
-        values = dict(line.split("=", 1) for line in output if "=" in line)
+        values = keyed(output)
         head, _, digest = values.get("verifier", "").rpartition("|")
         role, database = values.get("role", ""), values.get("database", "")
         return AccessState("answers" in values, role, head, digest, database)

@@ -13,7 +13,7 @@ from deploys.database.settings import BackupSettings
 from deploys.metrics import TEXTFILES
 from deploys.ops import services
 from deploys.ops.diff import operation, record
-from deploys.ops.facts import Fact
+from deploys.ops.facts import Fact, LineFact
 from deploys.ops.paths import files
 from deploys.ops.run_state import Change
 from deploys.ops.services import Service
@@ -104,21 +104,12 @@ class DumpsFact(Fact):
         return tuple(filter(None, output))
 
 
-class FolderFact(Fact):
+class FolderFact(LineFact):
     """The folder of the dumps, as last configured on the host; empty when it is not configured."""
 
     def command(self) -> str:
         """Return a script that prints it."""
         return f"sed -n 's/^FOLDER=//p' {ENVIRONMENT} 2>/dev/null || true"
-
-    @staticmethod
-    def default() -> str:
-        """Return no folder."""
-        return ""
-
-    def process(self, output: list[str]) -> str:
-        """Return the line."""
-        return output[0] if output else ""
 
 
 @operation

@@ -12,7 +12,7 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.database.settings import DATA
 from deploys.ops.diff import expected, operation, record
-from deploys.ops.facts import Fact
+from deploys.ops.facts import Fact, keyed
 from deploys.ops.programs import program
 from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
@@ -150,7 +150,7 @@ class ServerFact(Fact):
 
     def process(self, output: list[str]) -> ServerState:
         """Turn the script's lines into a `ServerState`."""
-        values = dict(line.split("=", 1) for line in output if "=" in line)
+        values = keyed(output)
         return ServerState(
             active=values.get("active") == "active",
             enabled=values.get("enabled") == "enabled",

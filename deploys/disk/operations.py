@@ -17,7 +17,7 @@ from deploys.disk.devices import BEGUN, LABEL, Devices, DevicesFact, DiskChoice,
 from deploys.disk.settings import DiskFolder
 from deploys.disk.units import UNITS, target_of, unit_of
 from deploys.ops.diff import expected, operation, record
-from deploys.ops.facts import Fact
+from deploys.ops.facts import Fact, keyed
 from deploys.ops.programs import program
 from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, script
@@ -59,7 +59,7 @@ class MountFact(Fact):
 
     def process(self, output: list[str]) -> MountState:
         """Turn the lines into a `MountState`."""
-        said = dict(line.split("=", 1) for line in output if "=" in line)
+        said = keyed(output)
         return MountState(
             said.get("mounted") == "yes",
             said.get("enabled") in ("enabled", "alias"),
@@ -106,7 +106,7 @@ class PlaceFact(Fact):
 
     def process(self, output: list[str]) -> PlaceState:
         """Turn the words into a `PlaceState`."""
-        words = dict(line.split("=", 1) for line in output if "=" in line)
+        words = keyed(output)
         size = int(words.pop("size", "0") or 0)
         return PlaceState(**{name: value == "yes" for name, value in words.items()}, size=size)
 

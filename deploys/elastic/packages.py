@@ -17,7 +17,7 @@ from deploys.elastic.openpgp import fingerprints
 from deploys.elastic.settings import PackageSettings
 from deploys.ops.debian import packages, sources
 from deploys.ops.diff import operation, record
-from deploys.ops.facts import Fact, PackagesFact, PathFact
+from deploys.ops.facts import Fact, LineFact, PackagesFact, PathFact
 from deploys.ops.paths import files, push
 from deploys.ops.run_state import Change, run_state
 from deploys.ops.shell import assignments, script
@@ -178,22 +178,13 @@ def settled_owner(folder: str, user: str, **arguments: Any) -> OperationMeta:
     return _settled_owner(folder, user, name=f"Owner of {folder}", **arguments)
 
 
-class ForeignFact(Fact):
+class ForeignFact(LineFact):
     """A path in a folder that does not belong to a user; empty when there is none."""
 
     def command(self, folder: str, user: str) -> str:
         """Return a script that prints the first such path."""
         quoted = assignments(folder=folder, user=user)
         return quoted + 'find "$folder" -xdev ! -user "$user" -print -quit 2>/dev/null || true'
-
-    @staticmethod
-    def default() -> str:
-        """Return no path."""
-        return ""
-
-    def process(self, output: list[str]) -> str:
-        """Return the path."""
-        return output[0] if output else ""
 
 
 @operation

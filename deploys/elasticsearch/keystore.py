@@ -12,7 +12,7 @@ from pyinfra.api import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.diff import NOT_SHOWN, operation, record
-from deploys.ops.facts import Fact
+from deploys.ops.facts import LineFact
 from deploys.ops.programs import program
 from deploys.ops.run_state import Change
 from deploys.ops.shell import assignments, framed, script
@@ -23,21 +23,12 @@ RECORD = "/var/lib/clawd/state/elasticsearch-keystore"
 """root's record: a digest of the password in the keystore, and of the keystore as it was then."""
 
 
-class KeystoreFact(Fact):
+class KeystoreFact(LineFact):
     """The digest of the password in the keystore; empty when the file was changed by others since."""
 
     def command(self) -> str:
         """Return a script that compares the keystore with its record."""
         return assignments(keystore=KEYSTORE, record=RECORD) + _RECORDED
-
-    @staticmethod
-    def default() -> str:
-        """Return no digest."""
-        return ""
-
-    def process(self, output: list[str]) -> str:
-        """Return the digest."""
-        return output[0] if output else ""
 
 
 _RECORDED = r"""

@@ -13,7 +13,7 @@ from pyinfra.api.operation import OperationMeta
 from deploys.database.server import PSQL
 from deploys.exporters.exporter import ACCOUNT
 from deploys.ops.diff import operation, record
-from deploys.ops.facts import Fact
+from deploys.ops.facts import Fact, keyed
 from deploys.ops.run_state import Change
 from deploys.ops.shell import script
 
@@ -43,7 +43,7 @@ class ExporterLoginFact(Fact):
 
     def process(self, output: list[str]) -> LoginState:
         """Turn the script's lines into a `LoginState`."""
-        values = dict(line.split("=", 1) for line in output if "=" in line)
+        values = keyed(output)
         return LoginState("answers" in values, values.get("rights", ""))
 
 

@@ -23,6 +23,24 @@ class Fact(FactBase):  # type: ignore[misc]
     """A fact that a shell script reads."""
 
 
+class LineFact(Fact):
+    """The first line that a shell script prints; empty when it prints none."""
+
+    @staticmethod
+    def default() -> str:
+        """Return an empty line."""
+        return ""
+
+    def process(self, output: list[str]) -> str:
+        """Return the line."""
+        return output[0] if output else ""
+
+
+def keyed(output: list[str]) -> dict[str, str]:
+    """Return the values of `key=value` lines; other lines are ignored."""
+    return dict(line.split("=", 1) for line in output if "=" in line)
+
+
 @dataclass(frozen=True, slots=True)
 class PathState:
     """A path on a host. `mode` has four octal digits; `content` is fetched only when requested and small.
@@ -172,7 +190,7 @@ class UnitFact(Fact):
 
     def process(self, output: list[str]) -> UnitState:
         """Turn the script's lines into a `UnitState`."""
-        values = dict(line.split("=", 1) for line in output if "=" in line)
+        values = keyed(output)
         return UnitState(
             load=values.get("LoadState", "not-found"),
             active=values.get("ActiveState", "inactive"),

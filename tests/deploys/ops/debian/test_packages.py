@@ -34,6 +34,14 @@ case "$*" in *--no-remove*) exit 100 ;; *" -s "*) echo "Remv theirs [1]"; echo "
 """
 
 
+def play_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Have the script `text` run as apt-get."""
+    apt = tmp_path / "apt-get"
+    apt.write_text(text)
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+
 def test_installed_packages_are_no_change() -> None:
     machine = Machine(facts={PackagesFact: frozenset({"a", "b", "c"})})
     assert not machine.run(lambda: packages.installed("b", "a")).predicted
@@ -42,10 +50,7 @@ def test_installed_packages_are_no_change() -> None:
 def test_apt_index_is_updated_when_old_or_insufficient(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    apt = tmp_path / "apt-get"
-    apt.write_text(APT)
-    apt.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    play_apt(tmp_path, monkeypatch, APT)
     data = {"apt_options": "-o Acquire::http::Proxy=http://127.0.0.1:3128"}
     machine = Machine(data, facts={PackagesFact: frozenset({"a"})})
     run = machine.run(lambda: packages.installed("a", "b", "c"))
@@ -65,10 +70,7 @@ def test_failed_configuration_of_a_package_is_not_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Building a kernel module takes minutes, and fails again."""
-    apt = tmp_path / "apt-get"
-    apt.write_text(DPKG_FAILS)
-    apt.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    play_apt(tmp_path, monkeypatch, DPKG_FAILS)
     run = Machine(facts={PackagesFact: frozenset()}).run(lambda: packages.installed("a"))
     assert not run.succeeded
     asked = (tmp_path / "asked").read_text().splitlines()
@@ -104,10 +106,7 @@ def test_installation_is_refused_when_it_cannot_be_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a component brought must be known, so that it can be removed again."""
-    apt = tmp_path / "apt-get"
-    apt.write_text(APT)
-    apt.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    play_apt(tmp_path, monkeypatch, APT)
     monkeypatch.setattr(packages, "RECORDS", str(tmp_path / "records"))
     (tmp_path / "records").mkdir()
     (tmp_path / "records" / "some.new").symlink_to("/dev/full")
