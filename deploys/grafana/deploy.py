@@ -31,6 +31,7 @@ from deploys.ops import accounts, services, units
 from deploys.ops.diff import operation, record
 from deploys.ops.facts import Fact
 from deploys.ops.paths import data, files
+from deploys.ops.programs import program
 from deploys.ops.removal import removal
 from deploys.ops.run_state import Change
 from deploys.ops.services import Service
@@ -148,16 +149,4 @@ def _password(url: str, **arguments: Any) -> OperationMeta:
     return _set_password(url, **arguments)
 
 
-# Its certificate is the project's; on its own loopback, a host need not check it.
-ASK = """
-import base64, ssl, sys, urllib.error, urllib.request as u
-headers = {}
-if sys.argv[2:]:
-    password = open(sys.argv[2], encoding="utf-8").read()
-    headers["Authorization"] = "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()
-try:
-    request = u.Request(sys.argv[1], headers=headers)
-    print(u.urlopen(request, timeout=10, context=ssl._create_unverified_context()).read().decode())
-except urllib.error.HTTPError as refusal:
-    sys.exit(f"HTTP {refusal.code}") if refusal.code not in (401, 403) else print("refused")
-"""
+ASK = program("deploys/grafana/scripts/ask.py")

@@ -13,6 +13,7 @@ from deploys.ops.checks import (
     expect_started_with,
     said,
 )
+from deploys.ops.programs import program
 from deploys.topology.logs import BEATS_PORT
 
 
@@ -44,17 +45,4 @@ def test_clients_without_a_certificate_are_refused(host: Any) -> None:
     expect(answer.rc == 0, f"Logstash at port {BEATS_PORT}: {said(answer)}")
 
 
-# In TLS 1.3 the client's certificate is requested after the handshake: only reading shows the refusal.
-STRANGER = """
-import socket, ssl, sys
-context = ssl.create_default_context(cafile=sys.argv[2])
-with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10) as plain:
-    try:
-        with context.wrap_socket(plain, server_hostname="127.0.0.1") as line:
-            if line.recv(1):
-                sys.exit("it answers a client without a certificate")
-    except (ssl.SSLError, ConnectionError) as error:
-        broken = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
-        sys.exit(str(error) if getattr(error, "reason", "") in broken else 0)
-sys.exit("it accepts a client without a certificate")
-"""
+STRANGER = program("deploys/logstash/scripts/without_certificate.py")

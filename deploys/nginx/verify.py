@@ -19,6 +19,7 @@ from deploys.ops.checks import (
     expect_started_with,
     said,
 )
+from deploys.ops.programs import program
 from deploys.runtime.bot_question import expect_answer
 from deploys.topology.addresses import bracketed
 from inventory.rules.nginx import STATUS_PORT
@@ -178,50 +179,6 @@ def _asked(host: Any, scheme: str, port: int, method: str, path: str, name: str)
     return status, detail
 
 
-# A handshake contains the server's name only when it is not an address.
-ASK = """
-import http.client, json, ssl, sys
-scheme, port, method, path, name = sys.argv[1:]
-class ByName(http.client.HTTPSConnection):
-    def connect(self):
-        http.client.HTTPConnection.connect(self)
-        self.sock = ssl._create_unverified_context().wrap_socket(self.sock, server_hostname=name.strip("[]"))
-kind = ByName if scheme == "https" else http.client.HTTPConnection
-connection = kind("127.0.0.1", int(port), timeout=10)
-try:
-    connection.request(method, path, headers={"Host": name})
-    answer = connection.getresponse()
-    found = answer.status, answer.getheader("Location")
-except ConnectionResetError:  # also a connection that is closed without an answer
-    found = 0, None
-except (OSError, http.client.HTTPException) as error:
-    unknown = "UNRECOGNIZED_NAME" in (getattr(error, "reason", None) or "")
-    found = (0, None) if unknown else (None, str(error) or type(error).__name__)
-print(json.dumps(found))
-"""
+ASK = program("deploys/nginx/scripts/ask.py")
 
-# Level 0 makes the client itself accept everything: what is refused, nginx refuses.
-TLS_VERSIONS = """
-import json, socket, ssl, sys, warnings
-warnings.simplefilter("ignore")
-offered = {}
-for name in ("TLSv1", "TLSv1_1", "TLSv1_2", "TLSv1_3"):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.set_ciphers("ALL:@SECLEVEL=0")
-    context.minimum_version = context.maximum_version = ssl.TLSVersion[name]
-    try:
-        plain = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10)
-    except OSError as error:
-        print(json.dumps([{}, str(error)]))
-        break
-    with plain:
-        try:
-            with context.wrap_socket(plain):
-                offered[name] = True
-        except (ssl.SSLError, ConnectionError):
-            offered[name] = False
-else:
-    print(json.dumps([offered, ""]))
-"""
+TLS_VERSIONS = program("deploys/nginx/scripts/tls_versions.py")

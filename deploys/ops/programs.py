@@ -1,9 +1,10 @@
-"""Shell programs that run on hosts: the files `scripts/*.sh` next to the modules that use them.
+"""Programs that run on hosts: the files `scripts/*.sh` and `scripts/*.py` next to the modules that use them.
 
-A program is plain POSIX shell. It declares the variables that it needs at its head (`: "${path?}"`), and
-receives them from `deploys.ops.shell.assignments`. What several programs share are files of functions. A
-program names them in lines `. deploys/…/scripts/NAME.sh`, so that shellcheck follows them; `program` puts
-the text of the file there, because hosts receive one text.
+A Python program uses only the standard library. A shell program is plain POSIX shell; it declares the
+variables that it needs at its head (`: "${path?}"`), and receives them from `deploys.ops.shell.assignments`.
+What several shell programs share are files of functions. A program names them in lines
+`. deploys/…/scripts/NAME.sh`, so that shellcheck follows them; `program` puts the text of the file there,
+because hosts receive one text.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _SOURCE = re.compile(r"\. ((?:deploys|provision)/\S+/scripts/\S+\.sh)")
 
 @cache
 def program(path: str) -> str:
-    """Return the shell program in the file `path` with the functions that it sources, each file once.
+    """Return the program in the file `path`, a shell program with the functions that it sources, each once.
 
     Leave out the comments at the head of each file, and the directives for shellcheck. Raise
     `FileNotFoundError` if there is no such file.

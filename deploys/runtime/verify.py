@@ -320,19 +320,6 @@ connection.request("GET", sys.argv[1])
 print(connection.getresponse().read().decode())
 """
 
-ASK_INTERNAL = """
-import http.client, ssl, sys
-port, folder, certificate = sys.argv[1:]
-context = ssl.create_default_context(cafile=folder + "/ca.pem")
-context.check_hostname = False
-if certificate:
-    context.load_cert_chain(certificate + "/fullchain.pem", certificate + "/privkey.pem")
-connection = http.client.HTTPSConnection("127.0.0.1", int(port), timeout=10, context=context)
-try:
-    connection.request("GET", "/healthz")
-    print(connection.getresponse().status)
-except (ssl.SSLError, ConnectionError):
-    print("refused")
-"""
+ASK_INTERNAL = program("deploys/runtime/scripts/ask_internal.py")
 
 SECRETS_SHOWN = program("deploys/runtime/scripts/secrets_shown.sh")

@@ -25,6 +25,7 @@ import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from deploys.ops.programs import program
 from deploys.tls.certificate import OTHER_AUTHORITY
 from deploys.topology.bots import bots_behind, drained_at, upstream
 from inventory.errors import HostError
@@ -280,18 +281,7 @@ def unreached(session: Session, inventory: Inventory, planned: Plan, front: str)
     return f"no bot listens at {', '.join(names)}; run `up` for {', '.join(bots)} as well, without `--tags`"
 
 
-# Succeeds as soon as one of the given servers accepts a connection.
-_LISTENS = """
-import socket, sys
-for name in sys.argv[1:]:
-    address, _, port = name.rpartition(":")
-    try:
-        socket.create_connection((address.strip("[]"), int(port)), timeout=5).close()
-        sys.exit(0)
-    except OSError:
-        pass
-sys.exit(1)
-"""
+_LISTENS = program("provision/rollout/scripts/listens.py")
 
 
 def _with_problems(result: HostResult, problems: Sequence[str]) -> HostResult:

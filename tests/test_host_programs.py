@@ -1,9 +1,11 @@
-"""Shell programs are files `scripts/*.sh`; `make lint` runs shellcheck over them."""
+"""Programs that run on hosts are files in `scripts`; `make lint` runs shellcheck and ruff over them."""
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,23 @@ from deploys.ops.programs import program, sources
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ("deploys", "provision")
 FILES = sorted(str(file.relative_to(ROOT)) for layer in LAYERS for file in (ROOT / layer).rglob("*.sh"))
+IN_PYTHON = sorted(
+    str(file.relative_to(ROOT)) for layer in LAYERS for file in (ROOT / layer).rglob("scripts/*.py")
+)
 
 
 def test_programs_are_found() -> None:
     assert "deploys/disk/scripts/format.sh" in FILES
+    assert "deploys/elastic/scripts/call_api.py" in IN_PYTHON
+
+
+@pytest.mark.parametrize("path", IN_PYTHON)
+def test_python_program_imports_only_the_standard_library(path: str) -> None:
+    tree = ast.parse(program(path))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert imported
+    assert {name.partition(".")[0] for name in imported} <= sys.stdlib_module_names
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
 
 
 @pytest.mark.parametrize("path", FILES)
@@ -30,8 +45,8 @@ def test_every_program_is_used_and_every_used_program_exists() -> None:
     used = {path for file in FILES for path in sources(file)}
     for layer in LAYERS:
         for module in (ROOT / layer).rglob("*.py"):
-            used.update(re.findall(r'\bprogram\(\s*"([^"]+\.sh)"', module.read_text()))
-    assert used == set(FILES)
+            used.update(re.findall(r'\bprogram\(\s*"([^"]+\.(?:sh|py))"', module.read_text()))
+    assert used == {*FILES, *IN_PYTHON}
 
 
 def test_shared_functions_are_in_a_program_once_and_without_directives_and_head(
