@@ -22,7 +22,7 @@ find /var/lib /var/log /var/cache /var/backups -mindepth 1 -maxdepth 1
 """
 
 MAY_DIFFER = (
-    # Written by programs of Debian whenever something is installed or somebody logs in.
+    # Written by programs of Debian whenever a package is installed or a user logs in.
     "/etc/.pwd.lock",
     "/etc/ld.so.cache",
     "/etc/passwd-",

@@ -1,4 +1,4 @@
-"""Throwaway hosts for the tests of a module, and somebody who carries components there with plain pyinfra.
+"""Throwaway hosts for the tests of a module, and helpers that apply components there with plain pyinfra.
 
     pytestmark = on_hosts(seconds=300)
     box = boxes("cldk", 90)
@@ -227,7 +227,7 @@ def calls(action: str, components: Mapping[str, object] | Sequence[str]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Settings as somebody writes them into an inventory of pyinfra."""
+    """Settings as users write them into an inventory of pyinfra."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, BaseModel):

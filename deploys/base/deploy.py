@@ -82,7 +82,7 @@ def _keys_that_stay() -> dict[str, str]:
 
 
 def _purge_operators() -> None:
-    """Delete the accounts of operators, whose files have been put back with their rights."""
+    """Delete the accounts of operators, whose files have been restored with their rights."""
     for name in _leaving() if purging() else ():
         accounts.absent(name)
 
@@ -282,7 +282,7 @@ def _time_zone(name: str) -> None:
 
 
 def _no_time_zone_file() -> None:
-    """Remove /etc/timezone where only this program has written it; put back what was there before."""
+    """Remove /etc/timezone where only this program has written it; restore the original."""
     state: PathState = host.get_fact(PathFact, path="/etc/timezone", owner="base")
     if state.original in ("ours", "kept"):
         files.absent("/etc/timezone")

@@ -184,7 +184,7 @@ def choose(devices: Devices, declared: str) -> DiskChoice:
 
 
 def found_on(disk: BlockDevice, devices: Devices) -> tuple[str, ...]:
-    """Return the findings because of which a disk is not blank, in words."""
+    """Return the findings because of which a disk is not blank, as text."""
     found = []
     if disk.mounts:
         found.append(f"in use as {', '.join(disk.mounts)}")

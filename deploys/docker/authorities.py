@@ -18,7 +18,7 @@ from inventory.errors import ArtifactError
 FOLDER = "/etc/docker/certs.d"
 NAME = "ca.crt"
 MARK = "# Written by clawd-provision: changes by hand are undone."
-"""Line before the certificate, which OpenSSL and Go skip; files without it are somebody else's."""
+"""Line before the certificate, which OpenSSL and Go skip; files without it are not of this program."""
 
 
 def trusted(settings: DockerSettings) -> None:

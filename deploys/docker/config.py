@@ -23,7 +23,7 @@ KNOWN = (
     ),
     *("live-restore", "log-driver", "log-opts", "registry-mirrors", "runtimes", "storage-driver"),
 )
-"""Keys of ours that an engine without `--validate` (Debian 12's 20.10) supports."""
+"""Keys in daemon.json that an engine without `--validate` (Debian 12's 20.10) supports."""
 
 
 def daemon_config(settings: DockerSettings, *, gpu: bool) -> str:

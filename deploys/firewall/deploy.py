@@ -1,4 +1,4 @@
-"""nftables with one table of ours, replaced atomically and restored when somebody has changed it."""
+"""nftables with one table of this program, replaced atomically, and restored after changes by hand."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def apply() -> None:
 def remove() -> None:
     """Remove our table, now and for the next boot. Configuration of others is not changed.
 
-    An earlier configuration is put back, and loaded again where it was loaded at boot.
+    The original configuration is restored, and loaded again if it was loaded at boot.
     """
     state: TableState = host.get_fact(TableFact)
     there: PathState = host.get_fact(PathFact, path=CONFIG, owner="firewall")

@@ -178,7 +178,7 @@ def _packages(settings: HardeningSettings, clock: TimeKeeping) -> Iterator[str]:
         yield UPGRADES
     if not clock.kept_otherwise:
         yield "systemd-timesyncd"
-    # They check whether files of packages are as shipped, and the passwords that somebody gives to a login.
+    # They check whether files of packages are as shipped, and new passwords of logins.
     yield from ("debsums", "libpam-pwquality", "sudo")
 
 

@@ -95,7 +95,7 @@ _WITH_THE_REST = checking(
 def remove() -> None:
     """Remove nginx and its files; the access logs are removed with the package.
 
-    Sites and settings that somebody else added to /etc/nginx stay.
+    Sites and settings that users or other packages added to /etc/nginx stay.
     """
     for unit in reversed(LOG_UNITS):
         units.absent(unit)

@@ -25,7 +25,7 @@ DRIVER, TOOLKIT = "nvidia", "nvidia-container-toolkit"
 FURTHER = {"debian": ("nvidia-modprobe", "nvidia-persistenced"), "ubuntu": ("nvidia-modprobe",)}
 """Further packages, by distribution. Ubuntu's driver includes the persistence daemon (not tested)."""
 FOLDERS: dict[str, tuple[str, ...]] = {"/etc/nvidia": (), "/etc/nvidia-container-runtime": ()}
-"""Folders of its packages in /etc, to which somebody may have added files."""
+"""Folders of its packages in /etc, to which users may have added files."""
 DEVICES = "/etc/systemd/system/clawd-gpu.service"
 TOOLKIT_PACKAGES = (
     "nvidia-container-toolkit",

@@ -77,7 +77,7 @@ def test_a_new_container_gets_the_gpu(host: Any, settings: NvidiaSettings) -> No
         expect(
             not settings.containers, "there is no image of clawd-runtime to start a container with the GPU"
         )
-        pytest.skip("not tried: nothing of ours runs in containers, so there is no image to try it with")
+        pytest.skip("not tried: engine and bot do not run in containers, so there is no image for the test")
     command = "docker run --rm --network none --gpus all --entrypoint nvidia-smi %s --list-gpus"
     seen = host.run(command, image)
     expect(seen.rc == 0, f"a new container does not get the GPU: {said(seen)}")

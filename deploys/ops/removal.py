@@ -1,4 +1,4 @@
-"""Removal of a component from a host: the files that it replaced are put back."""
+"""Removal of a component from a host: the files that it replaced are restored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def removal(
     exempt: Callable[[], Mapping[str, str]] = dict,
     afterwards: Callable[[], None] = lambda: None,
 ) -> Callable[[Callable[[], None]], Any]:
-    """Return a decorator for the deploy `Remove NAME`, which then puts back what was replaced.
+    """Return a decorator for the deploy `Remove NAME`, which then restores replaced files.
 
     `name` is that of the component's `apply` deploy: under it the originals are kept. `exempt` returns paths
     that stay as they are, with the reason; it is called first. `afterwards` removes what is needed to put the
@@ -111,7 +111,7 @@ _KEPT = program("deploys/ops/scripts/kept.sh")
 def put_back(owner: str, exempt: Mapping[str, str] | None = None, **arguments: Any) -> OperationMeta:
     """Put back everything that the component `owner` replaced, and delete its notes.
 
-    The paths in `exempt` are not put back, for the reason given there, nor those in folders without an owner.
+    The paths in `exempt` are not restored, for the reason given there, nor those in folders without an owner.
 
     Units that `deploys.ops.units.absent` left to the administrator are restarted with the originals.
     """
@@ -127,10 +127,10 @@ def _put_back(owner: str, exempt: Mapping[str, str]) -> Iterator[StringCommand]:
         return
     going_back = [path for path in state.kept if path not in exempt]
     for path in going_back:
-        record(Change(path, ("put back as it was before",)))
+        record(Change(path, ("original restored",)))
     for path in (*state.kept, *state.orphaned):
         if path not in going_back:
-            record(Change(path, (f"not put back: {exempt.get(path, ORPHANED)}",)))
+            record(Change(path, (f"not restored: {exempt.get(path, ORPHANED)}",)))
     for unit in going_on:
         record(Change(unit, ("restart with what was there before",)))
     if not state.kept and not state.orphaned and not going_on:

@@ -23,7 +23,7 @@ class Change:
     """One thing that would differ afterwards.
 
     `path` is a file of the host, or a name such as `nginx.service`. `diff` shows how it would differ: lines
-    of a unified diff, and lines in words. It never contains the content of something `secret`. `records` are
+    of a unified diff, and lines of text. It never contains the content of something `secret`. `records` are
     our own notes on the host that change with it: operations that watch them take notice; plans do not show
     them.
     """
@@ -53,7 +53,7 @@ class RunState:
     resuming_units: dict[str, list[str]] = field(default_factory=dict)
     """By component that is removed, units that continue with the files that it had replaced."""
     staying_files: dict[str, str | None] = field(default_factory=dict)
-    """By path of a file of somebody else that stays, the hash of the operation that names it in the plan."""
+    """By path of a file that removal keeps, the hash of the operation that names it in the plan."""
     leaving_programs: set[str] = field(default_factory=set)
     """Programs of Elastic's repository that are removed; the repository goes with the last one from it."""
     pending_space: dict[str, int] = field(default_factory=dict)

@@ -44,7 +44,7 @@ class Service:
     timeout: int = 60
     """Seconds for which `ready` is tried."""
     keep: bool = True
-    """Whether copies of the files in `watch` are kept, and put back when a start with other ones fails."""
+    """Whether copies of the files in `watch` are kept, and restored when a start with other ones fails."""
     undo: str | None = None
     """Puts back what was there when the first start fails, when there are no copies."""
 
@@ -62,8 +62,8 @@ def converge(service: Service, **arguments: Any) -> OperationMeta:
 
     On failure the operation's error output has the last lines of the unit's journal, and the files of its
     last successful start are restored: of the files in `watch` a copy is kept next to the stamp
-    (`good_path`); those that differ are put back, and the unit is started with them. A file that is reached
-    through a link is not put back: it is one of several that were switched at once, such as a certificate.
+    (`good_path`); those that differ are restored, and the unit is started with them. A file that is reached
+    through a link is not restored: it is one of several that were switched at once, such as a certificate.
     """
     arguments.setdefault("name", f"Service {service.name.removesuffix('.service')}")
     return _converge(service, **arguments)
@@ -149,9 +149,9 @@ def _served(unit: str) -> set[str]:
 
 
 def action_for(state: UnitState, stamp: str, *, new_files: bool, reload: bool) -> str | None:
-    """Return the action that a unit needs, in words for the plan; `None` when it is as declared."""
+    """Return the action that a unit needs, as text for the plan; `None` when it is as declared."""
     if state.load == "masked":
-        return "unmask and start (somebody masked it)"
+        return "unmask and start (it was masked by hand)"
     if state.active != "active":
         return f"start (it is {state.active})"
     if new_files or state.stamp != stamp or state.stale:

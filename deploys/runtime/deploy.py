@@ -209,7 +209,7 @@ def _bot(settings: RuntimeSettings, running: Running) -> None:
         Service(
             "clawd-bot",
             watch=bot_reads(settings),
-            # Release, settings and secrets are put back together: `provision.rollout.rollback`.
+            # Release, settings and secrets are restored together: `provision.rollout.rollback`.
             keep=False,
             ready=probe(settings.port, "/readyz" if settings.engine else "/healthz"),
         )

@@ -173,7 +173,7 @@ def _wrong_time(leaf: x509.Certificate, wanted: TlsSettings, now: datetime) -> s
 def _left_at_renewal(wanted: TlsSettings) -> float:
     """Return the fraction of the lifetime that is left when `up` renews a certificate.
 
-    With ACME the host renews earlier itself; when it is late, the failure has to be shown to somebody.
+    With ACME the host itself renews earlier; if it is late, the failure must be reported.
     """
     return wanted.renew_fraction / 2 if wanted.mode == "acme" else wanted.renew_fraction
 

@@ -119,7 +119,7 @@ def certificate(
 def internal(
     folder: str, project: str, names: tuple[str, ...], *, owner: str, subject: str = "", **arguments: Any
 ) -> OperationMeta:
-    """Install a certificate of the project's own authority, for a service used only by other hosts of ours.
+    """Install a certificate of the project's own authority, for a service that only hosts of the project use.
 
     It is valid for both sides of a connection: nodes of a cluster are servers and clients of each other. By
     `subject` a server identifies this client.

@@ -1,4 +1,4 @@
-"""What a component would do on a bare Debian 12 host, asked of the component itself.
+"""What a component would do on a bare Debian 12 host, as the component itself evaluates it.
 
 Its `apply` is evaluated as for a plan, and nothing is executed: every question to the host (pyinfra fact) is
 answered as a host answers on which nothing is installed yet.

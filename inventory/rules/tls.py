@@ -24,7 +24,7 @@ def acme(inventory: Inventory) -> Iterator[InventoryFinding]:
         yield InventoryFinding(
             (ACME, MODE),
             "`tls.acme` lacks `email`, which the account at the authority requires",
-            "add `email:` with an address that someone reads",
+            "add `email:` with an address whose mail is read",
             ((*ACME, "email"),),
         )
     yield from _names(inventory)

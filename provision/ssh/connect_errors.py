@@ -59,7 +59,7 @@ def connect_error(route: Route, error: BaseException, position: int | None = Non
 
 
 def _place_of_address(hop: Hop) -> str:
-    """Return where the address of a hop is written, in words."""
+    """Return where the address of a hop is written, as text."""
     if hop.entry and hop.alias in ("", hop.address):
         return f"`{hop.entry}.address`"
     of = f" of `{hop.alias}`" if hop.alias not in ("", hop.address) else " and `ProxyJump`"
@@ -93,7 +93,7 @@ def _host_key_error(route: Route, position: int, error: HostKeyError) -> Connect
     if verdict.trust is Trust.CHANGED:
         return ConnectError(
             f"{where}: it shows another host key than the known one ({verdict.place}); "
-            "someone may be listening in",
+            "the connection may be intercepted",
             advice=(
                 "if the server was reinstalled, replace its key "
                 f"(`host_key:` or `ssh-keygen -R '{name_of(address, port)}'`)"

@@ -224,7 +224,7 @@ def _entry(line: str, place: str) -> KnownHostsLine:
         except ValueError:
             raise ValueError(f"unknown marker {line.split(maxsplit=1)[0]}") from None
     if len(fields) < 3:
-        raise ValueError("the line is cut off: it has no names, type and key")
+        raise ValueError("the line is truncated: it has no names, type and key")
     names, kind, encoded = fields[:3]
     if kind.isdigit():
         raise ValueError("a key of SSH protocol 1")
@@ -235,10 +235,10 @@ def _key(kind: str, encoded: str) -> bytes:
     try:
         key = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError("the key is not base64, or cut off") from None
+        raise ValueError("the key is not base64, or truncated") from None
     parts = list(_strings(key))
     if not parts or len(parts) < 2:
-        raise ValueError("the key is cut off")
+        raise ValueError("the key is truncated")
     if parts[0] != kind.encode(errors="replace"):
         raise ValueError(f"the line says {kind}, and its key is another type's")
     return key
@@ -249,10 +249,10 @@ def _strings(data: bytes) -> Iterator[bytes]:
     at = 0
     while at < len(data):
         if len(data) - at < 4:
-            raise ValueError("the key is cut off")
+            raise ValueError("the key is truncated")
         (length,) = struct.unpack_from(">I", data, at)
         if length > len(data) - at - 4:
-            raise ValueError("the key is cut off")
+            raise ValueError("the key is truncated")
         yield data[at + 4 : at + 4 + length]
         at += 4 + length
 

@@ -1,4 +1,4 @@
-"""Damage of every component: what somebody did, what `verify` says of it, what `up` does about it."""
+"""Damage of every component: what was changed, what `verify` reports, what `up` does about it."""
 
 from __future__ import annotations
 

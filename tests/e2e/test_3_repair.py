@@ -13,7 +13,7 @@ from tests.e2e.deployment import World
 
 @dataclass(frozen=True)
 class Damage:
-    """What somebody did on a host, what `verify` says of it, and all that `up` may do about it."""
+    """A change by hand on a host, what `verify` reports, and all that `up` may do about it."""
 
     done: str
     component: str

@@ -288,7 +288,7 @@ def test_service_that_does_not_start_is_rolled_back_and_reported(host: Base) -> 
         host.on(f"rm {BROKEN}; systemctl daemon-reload; systemctl reset-failed systemd-journald; true")
     assert "base: Service systemd-journald failed" in text
     assert "systemd-journald.service: does not start" in text
-    assert "the files that it ran with before were put back, and it runs with them" in text
+    assert "the previous files were restored, and it runs with them" in text
     assert "hint: read `journalctl --namespace='*' -u systemd-journald.service` on the host" in text
     assert {operation.name for operation in host.up(*packages, journal="400M").changed} == {
         f"Write {JOURNALD}",

@@ -1,4 +1,4 @@
-"""Files that somebody else added to folders in /etc of packages: named in the plan, and kept over a purge.
+"""Files that users or others added to folders of packages in /etc: named in the plan, and kept over a purge.
 
 A purge removes such folders whole. What was added is in an archive next to the component's record from before
 the purge until it is in place again. A run that is interrupted leaves the archive to the next one.
@@ -19,14 +19,14 @@ MOUNTS = "/proc/self/mountinfo"
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """The `files` that somebody else added; `obstacles` are reasons why they cannot be kept, for a user."""
+    """The added `files`, and in `obstacles` the reasons for the user why they cannot be kept."""
 
     files: tuple[str, ...] = ()
     obstacles: tuple[str, ...] = ()
 
 
 class AddedFact(Fact):
-    """Return what somebody else added to folders of packages; `folders` as `added` reads them."""
+    """Return the files that were added to folders of packages; `folders` as `added` reads them."""
 
     def command(self, component: str, packages: str, folders: str) -> str:
         """Return a script that prints `file` or `obstacle`, and a path or a reason a line."""

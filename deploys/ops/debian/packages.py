@@ -1,7 +1,7 @@
 """Debian packages by component: a component removes only packages that its own installations brought.
 
 The packages of an installation are those that its own dpkg processes report (`--status-logger`), recorded
-while they run. So packages that somebody else installs never count, even when this program is killed.
+while they run. Packages that others install meanwhile never count, even if this program is killed.
 
 Brought packages are marked as installed automatically, and `PROTECTED` keeps `apt autoremove` from removing
 those that a component wants. An administrator who needs one for other reasons installs it or marks it as
@@ -72,8 +72,8 @@ def removed(
     their data. With `keep_configuration` they are only removed, and so are those of which only configuration
     was there before.
 
-    A purge deletes whole `folders` in /etc (nginx), including files that somebody else added: these are set
-    aside, and put back afterwards. The plan names them. Each folder has patterns of paths in it that the
+    A purge deletes whole `folders` in /etc (nginx), including files that users added: these are set
+    aside, and restored afterwards. The plan names them. Each folder has patterns of paths in it that the
     packages and their programs generate. `ANY` stands for all folders directly in /etc that belong only to
     these packages.
     """

@@ -3,7 +3,7 @@
 A removal that keeps data notes their paths, so that a later purge finds them although nothing else is left
 of the component: a line `PATH<TAB>WHAT<TAB>UNIT<TAB>USER` each, in a file of the component. Paths are
 folders, or `DEVICE:FOLDER` for a folder on a data disk that is no longer mounted. When the unit, which the
-removal deleted, exists again, somebody else has installed it and the data belong to them. A disk that is in
+removal deleted, exists again, another program was installed and owns the data. A disk that is in
 use again, or listed in /etc/fstab, is the administrator's: nothing on it is touched, nor on a disk whose
 folders are not noted.
 """
@@ -44,7 +44,7 @@ DATA_FOLDERS: Mapping[str, tuple[str, str]] = {
 class Data:
     """Data on a host: their path, a description for people, the size in KiB where it could be measured.
 
-    `noted`: by a removal. `used`: by a unit of somebody else. `user`: the login that they belonged to.
+    `noted`: by a removal. `used`: by a unit of another program. `user`: the login that they belonged to.
     """
 
     path: str
@@ -56,7 +56,7 @@ class Data:
 
     @property
     def taken(self) -> bool:
-        """Return whether the data are on a disk that somebody else now uses."""
+        """Return whether the data are on a disk that is now used for something else."""
         return self.used and self.path.startswith("/dev/")
 
     @property
@@ -88,7 +88,7 @@ def kept_or_purged(
 
 @deploy("Data that earlier removals have kept")
 def purge_left(component: str) -> None:
-    """Delete the data that earlier removals of `component` have kept, unless somebody else uses them."""
+    """Delete the data that earlier removals of `component` have kept, unless they are in use."""
     own = DATA_FOLDERS.get(component)
     given = ((*own, "", ""),) if own else ()
     found: tuple[Data, ...] = host.get_fact(DataFact, component=component, given=given)

@@ -41,7 +41,7 @@ def put(  # noqa: PLR0913 - operations of pyinfra are called so
     into place as a whole. `check` is a shell command in which `{}` stands for the temporary file (its name
     begins with a dot and ends like that of `dest`); when it fails, the old file stays and the operation fails
     with its output. `mode` has four octal digits. Of a `secret` file neither content nor difference is shown.
-    A file that somebody else had there is kept, and put back on removal; see `deploys.ops.paths.originals`.
+    An original there is copied, and restored on removal; see `deploys.ops.paths.originals`.
 
     In a folder of a user other than root the file is written with that user's rights, and so must belong to
     that user (see `deploys.ops.paths.foreign`).
@@ -93,7 +93,7 @@ def link(path: str, target: str, **arguments: Any) -> OperationMeta:
 def absent(path: str, *, generated: tuple[str, ...] = (), **arguments: Any) -> OperationMeta:
     """Remove what this program has put at `path`; a folder with its content, of a link only the link.
 
-    What was there before is put back. In /etc, files that were never this program's stay: from a folder are
+    The original is restored. In /etc, files that were never this program's stay: from a folder are
     removed the files that this program wrote and those that match `generated`, patterns of paths in the
     folder that the component's packages and programs generate. The plan names what stays. A mount point, such
     as a folder on the data disk, is emptied.
@@ -103,7 +103,7 @@ def absent(path: str, *, generated: tuple[str, ...] = (), **arguments: Any) -> O
 
 
 def displaced(path: str, **arguments: Any) -> OperationMeta:
-    """Move what somebody else has at `path` aside while the component is installed; a copy is kept."""
+    """Set the original at `path` aside while the component is installed; a copy is kept."""
     arguments.setdefault("name", f"Set {path} aside")
     return _displaced(path, originals.owner_of(path), **arguments)
 
@@ -137,7 +137,7 @@ _PUT = program("deploys/ops/paths/scripts/put.sh")
 def _replacing(state: PathState, path: str, component: str) -> Iterator[str]:
     if state.original == "foreign":
         copy = originals.kept_at(component, path)
-        yield f"replaces what is not of clawd-provision: kept in {copy}, and put back on removal"
+        yield f"replaces a file that is not of clawd-provision: copied to {copy}, restored on removal"
 
 
 def _differences(
@@ -157,7 +157,7 @@ def _differences(
 
 
 def ownership(old: PathState, new: PathState) -> Iterator[str]:
-    """Yield how mode, owner and group would change, in words."""
+    """Yield how mode, owner and group would change, as text."""
     for label, before, after in (
         ("mode", old.mode, new.mode),
         ("owner", old.owner, new.owner),
@@ -225,7 +225,7 @@ def _absent(path: str, component: str, generated: tuple[str, ...]) -> Iterator[S
     stays: tuple[str, ...] = ()
     if component and state.kind == "directory" and path.startswith(f"{originals.ETC}/"):
         stays = host.get_fact(StaysFact, path=path, owner=component, generated=generated)
-    record(Change(path, ("put back as it was before",) if kept else ("removed", *originals.staying(stays))))
+    record(Change(path, ("original restored",) if kept else ("removed", *originals.staying(stays))))
     yield script(
         _ABSENT,
         **originals.values(component),

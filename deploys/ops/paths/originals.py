@@ -1,4 +1,4 @@
-"""Originals: files of a host that a component replaced, kept and put back when the component is removed.
+"""Originals: files of a host that a component replaced, kept, and restored when the component is removed.
 
 Each component has a folder `ORIGINALS/<component>`:
 
@@ -14,7 +14,7 @@ component's when its text names this program as the author, it is named after it
 other files that are newly replaced are kept.
 
 From a folder in /etc, a removal deletes what the component wrote and what its programs generate. Files that
-somebody else added there stay.
+users or other packages added there stay.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def kept_at(owner: str, path: str) -> str:
 
 
 def staying(paths: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the plan's lines about files of somebody else that stay when a component goes, each once."""
+    """Return the plan's lines about files of users or others that removal keeps, each once."""
     named = run_state(host).staying_files
     operation = host.current_op_hash
     mine = [path for path in paths if named.setdefault(path, operation) == operation]

@@ -28,8 +28,8 @@ HINT = "correct the template, or remove it to use the one that comes with the pr
 class Override:
     """A file in the user's folder of templates, named by its path there.
 
-    `replaces`: whether it replaces one of ours. `used`: whether a file of that folder includes it. `problem`:
-    why it cannot be read, with file and line. `nearest`: the template with the most similar name.
+    `replaces`: whether it overrides one of the program. `used`: whether a file of that folder includes it.
+    `problem`: why it cannot be read, with file and line. `nearest`: the template with the most similar name.
     """
 
     name: str
@@ -48,7 +48,7 @@ def rendered(src: str, values: Mapping[str, Any], folders: tuple[Path, ...] = (T
     """Render the first `<folder>/<src>` with `values`. Pure except for reading the template.
 
     Raises `ClawdError` with file and line when a user's template cannot be rendered, and Jinja's own error
-    when one of ours cannot.
+    when one of this program cannot.
     """
     try:
         return _environment(folders).get_template(src).render(**values)
@@ -125,7 +125,7 @@ def _problem(path: Path) -> str:
 
 
 def _place_in(folders: tuple[Path, ...], error: BaseException) -> str:
-    """Return `FILE:LINE` in a user's template where rendering failed; empty when it failed in one of ours."""
+    """Return `FILE:LINE` in a user's template where rendering failed; else an empty text."""
     own = tuple(f"{folder}/" for folder in folders if folder.resolve() != TEMPLATES)
     if isinstance(error, TemplateSyntaxError) and (error.filename or "").startswith(own or ("\0",)):
         return f"{error.filename}:{error.lineno}"

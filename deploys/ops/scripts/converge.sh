@@ -46,16 +46,16 @@ as_before() {
         tar -C / -xpf "$good/files.tar" &&
             while IFS= read -r path; do rm -f "$path"; done < "$good/absent"
     } ||
-        { echo "$unit: the files it ran with cannot be put back"; return; }
+        { echo "$unit: the previous files cannot be restored"; return; }
     umask 077
     systemctl daemon-reload
     again=restart
     if [ "$action" = reload ] && [ "$(property ActiveState)" = active ]; then again=reload; fi
     if well "$again" "$(cat "$good/ready")"; then
         cp "$good/stamp" "$stamp.new" && mv -f "$stamp.new" "$stamp"
-        echo "$unit: the files that it ran with before were put back, and it runs with them"
+        echo "$unit: the previous files were restored, and it runs with them"
     else
-        echo "$unit: the files that it ran with before were put back, but it $problem with them either"
+        echo "$unit: the previous files were restored, but it $problem with them either"
     fi
 }
 differs() {

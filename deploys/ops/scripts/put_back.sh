@@ -4,7 +4,7 @@
 : "${verified?}" "${paths?}" "${units?}"
 set -e
 [ ! "$paths" ] || printf '%s\n' "$paths" | while IFS= read -r path; do
-    if orphaned "$path"; then echo "$path is not put back: the account that owns its folder is gone" >&2
+    if orphaned "$path"; then echo "$path is not restored: the account that owns its folder is gone" >&2
     else put_back "$path"
     fi
 done

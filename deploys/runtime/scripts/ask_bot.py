@@ -60,7 +60,7 @@ try:
     result["status"] = answer.status
     if answer.status == 200:
         listen(answer)
-        # Its words are not kept longer than those of a conversation that somebody ended.
+        # End the conversation, so that its words are deleted like those of any ended conversation.
         if result["ended"]:
             answer = ask("/new", given["tokens"][1])
             result["ending"] = answer.status

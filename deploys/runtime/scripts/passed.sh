@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# A stamp is written when the unit was ready, and taken away before the next start. What was changed later, as
-# by a run that was cut off, has not passed.
+# A stamp is written when the unit is ready, and removed before the next start. A state that was changed later,
+# for example by an interrupted run, has not passed.
 
 : "${settings?}" "${engine_settings?}" "${engine_unit?}" "${bot_stamp?}" "${engine_stamp?}"
 unchanged_since() {  # unchanged_since STAMP PATH...

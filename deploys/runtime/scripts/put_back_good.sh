@@ -21,7 +21,7 @@ if untouched && serving; then echo untouched; exit 0; fi
 if ! archived | grep -qx "$engine_unit"; then
     systemctl disable --now clawd-engine 2>/dev/null || true
 fi
-# First what was, then without what came: cut off in between, nothing is missing.
+# Restore files first, then remove new ones: if this is interrupted, no file is missing.
 tar -xpf "$archive"
 archived > "$archive.names"
 there | grep -vxFf "$archive.names" | while IFS= read -r path; do rm -rf "$path"; done
@@ -39,9 +39,9 @@ if [ -f "$bot_ready" ]; then
     tries=0
     until answer=$(sh "$bot_ready" 2>&1 </dev/null); do
         tries=$((tries + 1))
-        if [ $tries -ge 60 ]; then printf 'it starts, and is not ready: %s\n' "$answer" >&2; exit 1; fi
+        if [ $tries -ge 60 ]; then printf 'it starts, but is not ready: %s\n' "$answer" >&2; exit 1; fi
         sleep 1
     done
 fi
-# Now it has passed once more. The stamps are as new as that.
+# This state has passed again: renew its stamps.
 tar -xpf "$archive" --touch --wildcards 'var/lib/clawd/state/*.stamp'

@@ -208,8 +208,8 @@ def test_removal_keeps_current_keys_of_the_remaining_login() -> None:
     """A key that was revoked since is not let in again, nor the one in use shut out."""
     said = {change.path: change.diff for change in removed(purge=False).changes}
     (why,) = said["/home/carla/.ssh/authorized_keys"]
-    assert why.startswith("not put back: carla stays, and logs in with the keys that are there now")
-    assert said["/etc/timezone"] == ("put back as it was before",)
+    assert why.startswith("not restored: carla stays, and logs in with the keys that are there now")
+    assert said["/etc/timezone"] == ("original restored",)
 
 
 def test_purge_restores_files_before_it_deletes_their_owner() -> None:

@@ -95,7 +95,7 @@ def test_configuration_that_stops_the_engine_is_rolled_back(host: Host) -> None:
     host.on("rm -rf /srv/file && echo > /srv/file")
     message = host.refused(docker={**DECLARED, "data_root": "/srv/file/docker"})
     assert "docker.service: does not start" in message
-    assert "docker.service: the files that it ran with before were put back" in message
+    assert "docker.service: the previous files were restored" in message
     assert host.on("sha256sum /etc/docker/daemon.json") == before
     assert host.on("docker info --format '{{.DockerRootDir}}'") == "/var/lib/docker"
     assert not host.apply(docker=DECLARED)

@@ -153,7 +153,7 @@ def test_removal_restores_and_loads_the_original_configuration() -> None:
     facts = {TableFact: TableState("live", written=True), PathFact: there, BroughtFact: None}
     run = Machine(facts=facts).run(remove, execute=False)
     assert [(change.path, change.diff) for change in run.changes][:3] == [
-        ("/etc/nftables.conf", ("put back as it was before",)),
+        ("/etc/nftables.conf", ("original restored",)),
         ("nftables inet clawd", ("removed",)),
         ("/etc/nftables.conf", ("in force as before, where it was loaded at boot",)),
     ]

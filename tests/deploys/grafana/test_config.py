@@ -1,4 +1,4 @@
-"""Grafana's files: read by a person, by promtool, and by somebody else's types."""
+"""Grafana's files: read as YAML, by promtool, and by Grafana's own types."""
 
 from __future__ import annotations
 

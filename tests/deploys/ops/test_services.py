@@ -254,7 +254,7 @@ def test_files_that_stop_the_start_are_rolled_back(
     assert "app.service: does not " in run.output
     assert "last words of the unit" in run.output
     assert run.output.splitlines()[-1] == (
-        "app.service: the files that it ran with before were put back, and it runs with them"
+        "app.service: the previous files were restored, and it runs with them"
     )
     assert host.files == old
     assert stat.S_IMODE(host.one.stat().st_mode) == 0o640
@@ -353,11 +353,11 @@ def test_unchanged_files_are_not_rolled_back_when_the_start_fails(
     assert host.unit.asked
     run = host.apply("fine", inputs="2")
     assert not run.succeeded
-    assert "put back" not in run.output
+    assert "restored" not in run.output
     assert [word.split()[0] for word in host.unit.asked].count("restart") == 1
     run = host.apply("new")
     assert run.output.splitlines()[-1] == (
-        "app.service: the files that it ran with before were put back, but it does not start with them either"
+        "app.service: the previous files were restored, but it does not start with them either"
     )
     assert host.files == ("fine", None)
     (host.unit.folder / "broken").unlink()
@@ -372,7 +372,7 @@ def test_rolled_back_files_are_checked_with_their_own_probe(
     run = host.apply("fair", ready=f"grep -q better {host.one}")
     assert not run.succeeded
     assert "is not ready after 1 seconds (active)" in run.output
-    assert run.output.splitlines()[-1].endswith("put back, and it runs with them")
+    assert run.output.splitlines()[-1].endswith("restored, and it runs with them")
     assert host.files == ("fine", None)
 
 

@@ -1,4 +1,4 @@
-"""The last good state of the runtime: what takes its place, what is put back, and runs that are cut off."""
+"""The last good state of the runtime: what replaces it, what is restored, and interrupted runs."""
 
 from __future__ import annotations
 
@@ -299,7 +299,7 @@ def test_rollback_that_does_not_become_ready_fails(machine: Machine) -> None:
     (machine.root / "bin" / "basename").chmod(0o755)
     done = machine.run(PUT_BACK)
     assert done.returncode != 0
-    assert "it starts, and is not ready: not yet" in done.stderr
+    assert "it starts, but is not ready: not yet" in done.stderr
 
 
 def test_rollback_of_an_untouched_state_restarts_nothing(machine: Machine) -> None:

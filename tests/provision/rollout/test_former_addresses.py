@@ -324,7 +324,7 @@ def test_listeners_are_read_from_the_bot_settings() -> None:
 
 
 class Deployed:
-    """Hosts as far as nginx and bots reach each other, and runs that may be cut off after any step."""
+    """Hosts as far as nginx and bots reach each other, and runs that may be interrupted after any step."""
 
     def __init__(self, declared: Inventory) -> None:
         self.bots: dict[str, frozenset[tuple[int, bool]]] = {}

@@ -1,4 +1,4 @@
-"""Whose network it is, and when somebody else's hosts on it are removed."""
+"""Which sandbox owns the network, and when hosts of another one on it are removed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def other(layout: Layout, tmp_path: Path) -> Layout:
 
 @pytest.fixture
 def runner(run: Path, other: Layout) -> Iterator[subprocess.Popen[str]]:
-    """A run of somebody else, which has the bridge."""
+    """Another run, which has the bridge."""
     command = [sys.executable, "-c", CLAIM, str(run), str(other.folder), "for now"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None

@@ -323,8 +323,8 @@ def test_known_hosts_are_read_despite_unreadable_lines(home: Path) -> None:
         file.write_text(before)
         with pytest.raises(ConnectError, match="its host key is not known") as caught:
             reach(server, hosts)
-        assert f"{file}:3: the key is not base64, or cut off" in caught.value.message
-        assert f"{file}:4: the line is cut off" in caught.value.message
+        assert f"{file}:3: the key is not base64, or truncated" in caught.value.message
+        assert f"{file}:4: the line is truncated" in caught.value.message
         file.write_text(f"* {server.host_key()}\n@revoked [127.0.0.1]:* {server.host_key()}\n")
         with pytest.raises(ConnectError, match=f"its host key is revoked .{file}:2."):
             reach(server, hosts)

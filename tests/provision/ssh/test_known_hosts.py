@@ -32,16 +32,16 @@ def trust(text: str | bytes, address: str = "h.example", port: int = 22, key: st
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("h.example ssh-ed25519", "the line is cut off"),
-        ("h.example", "the line is cut off"),
-        (f"h.example {KEY[:-5]}", "cut off"),
-        (f"h.example {KEY[:60]}", "cut off"),
+        ("h.example ssh-ed25519", "the line is truncated"),
+        ("h.example", "the line is truncated"),
+        (f"h.example {KEY[:-5]}", "truncated"),
+        (f"h.example {KEY[:60]}", "truncated"),
         ("h.example ssh-ed25519 %%%%", "not base64"),
-        ("h.example ssh-ed25519 AAAA", "cut off"),
+        ("h.example ssh-ed25519 AAAA", "truncated"),
         (f"h.example ssh-rsa {KEY.split()[1]}", "says ssh-rsa, and its key is another type's"),
         (f"@unknown-marker h.example {KEY}", "unknown marker @unknown-marker"),
         ("h.example 1024 35 1437", "a key of SSH protocol 1"),
-        ("@revoked", "the line is cut off"),
+        ("@revoked", "the line is truncated"),
         (b"h.ex\xff\xfemple ssh-ed25519 \xff", "not base64"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The stand-in as aiogram, somebody else's client, sees it."""
+"""The stand-in as aiogram, an independent client, sees it."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ removals() {  # removals: what has to go for $packages
     apt -s install --no-install-recommends --allow-downgrades -- $packages 2>/dev/null |
         sed -n 's/^Remv \([^ ]*\).*/\1/p' | sort -u
 }
-begin() {  # begin: note what is there, and first what an installation that was cut off brought
+begin() {  # begin: record installed packages, and first those of an interrupted installation
     [ "$record" ] || return 0
     mkdir -p "${record%/*}"
     earlier || (umask 077; first) || return

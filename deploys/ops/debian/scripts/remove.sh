@@ -11,7 +11,7 @@ fileless() {
     systemctl list-units --all --plain --no-legend 2>/dev/null |
         sed -n 's/^\([^ ]*\) *not-found active .*/\1/p' | sort
 }
-# Between the plan and now somebody may have installed what needs one of them.
+# Since the plan, a package that depends on one of them may have been installed.
 harmless() {
     more=$(apt $installed_only -s remove -- $packages | sed -En 's/^(Remv|Inst) ([^ ]*).*/\2/p' | sort -u |
         grep -vxF -e "$(printf '%s\n' $packages)")
@@ -25,7 +25,7 @@ left() {  # left: those whose configuration is still there, and was not before t
         sed -n 's/ config-files$//p' | grep -vxF -e "$(lines residual "$record")"
 }
 before=$(fileless)
-# What a run that was cut off has set aside.
+# Files that an interrupted run has set aside.
 bring_back || exit 1
 if [ "$packages" ]; then
     harmless || exit 1

@@ -3,7 +3,7 @@
 # another name or in a container, that is swap, or that is part of a volume. Nothing is opened for writing.
 
 : "${fstab?}"
-taken() {  # taken DEVICE: whether somebody uses it, or is to
+taken() {  # taken DEVICE: whether it is in use, or will be at boot
     python3 -I -c 'import os, sys; os.open(sys.argv[1], os.O_RDONLY | os.O_EXCL)' "$1" 2>/dev/null || return 0
     listed "$1"
 }

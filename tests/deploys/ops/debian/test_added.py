@@ -1,4 +1,4 @@
-"""What somebody else added to folders of packages: named in the plan, and there after a purge."""
+"""Files that users added to folders of packages: named in the plan, and kept over a purge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What somebody else had where this program writes: kept, shown in the plan, and put back on removal."""
+"""Originals of files that this program replaces: kept, shown in the plan, and restored on removal."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_replaced_file_is_kept_and_restored_with_mode_and_times(tmp_path: Path) 
     os.utime(path, (1_000_000_000, 1_000_000_000))
     planned = applied(put(path, "ours\n"), execute=False)
     assert planned.changes[0].diff[-1] == (
-        f"replaces what is not of clawd-provision: kept in {kept_at(path)}, and put back on removal"
+        f"replaces a file that is not of clawd-provision: copied to {kept_at(path)}, restored on removal"
     )
     assert not kept_at(path).exists(), "a plan changes nothing"
 
@@ -77,9 +77,7 @@ def test_replaced_file_is_kept_and_restored_with_mode_and_times(tmp_path: Path) 
     assert kept_at(path).read_text() == "theirs\n"
 
     run = removed()
-    assert [(change.path, change.diff) for change in run.changes] == [
-        (str(path), ("put back as it was before",))
-    ]
+    assert [(change.path, change.diff) for change in run.changes] == [(str(path), ("original restored",))]
     assert run.succeeded, run.output
     status = path.stat()
     assert (path.read_text(), stat.S_IMODE(status.st_mode), status.st_mtime) == ("theirs\n", 0o640, 1e9)
@@ -114,7 +112,7 @@ def test_dropped_file_is_replaced_by_its_original_at_once(tmp_path: Path) -> Non
     theirs.write_text("theirs\n")
     applied(lambda: (put(theirs, "x\n")(), put(ours, "x\n")()))
     run = applied(lambda: (files.absent(str(theirs)), files.absent(str(ours))))
-    assert [change.diff for change in run.changes] == [("put back as it was before",), ("removed",)]
+    assert [change.diff for change in run.changes] == [("original restored",), ("removed",)]
     assert theirs.read_text() == "theirs\n"
     assert not ours.exists()
     assert not kept_at(theirs).exists()
@@ -124,7 +122,7 @@ def test_displaced_site_is_restored(tmp_path: Path) -> None:
     link = tmp_path / "default"
     link.symlink_to("../sites-available/default")
     run = applied(lambda: files.displaced(str(link)))
-    assert "put back on removal" in run.changes[0].diff[-1]
+    assert "restored on removal" in run.changes[0].diff[-1]
     assert not link.is_symlink()
     assert not applied(lambda: files.displaced(str(link))).predicted
     removed()
@@ -287,8 +285,8 @@ def test_removal_continues_when_the_owner_of_a_folder_has_no_account(tmp_path: P
     run = removed(later if gone == "after the plan" else lambda: None)
     assert run.succeeded, run.output
     if gone == "before the plan":
-        said = ("not put back: the account that owns its folder is gone",)
-        assert [change.diff for change in run.changes] == [("put back as it was before",), said]
+        said = ("not restored: the account that owns its folder is gone",)
+        assert [change.diff for change in run.changes] == [("original restored",), said]
     assert (home / "authorized_keys").read_text() == "ours\n"
     assert other.read_text() == "theirs\n"
     assert not removed().predicted
@@ -313,7 +311,7 @@ def test_exempt_original_is_not_restored_and_the_plan_says_why(tmp_path: Path) -
     applied(put(path, "current\n"))
     deploy = removal("some", exempt=lambda: {str(path): "anna stays"})(lambda: None)
     run = Machine().run(deploy)
-    assert [change.diff for change in run.changes] == [("not put back: anna stays",)]
+    assert [change.diff for change in run.changes] == [("not restored: anna stays",)]
     assert run.succeeded, run.output
     assert path.read_text() == "current\n"
     assert not removed().predicted
