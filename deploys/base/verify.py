@@ -63,7 +63,7 @@ def test_clock_agrees_with_this_computer(host: Any) -> None:
     off = int(host.check_output("date +%s")) - time.time()
     expect(
         abs(off) <= MOST_SKEW_S,
-        f"its clock is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} this computer's",
+        f"its clock is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} this machine's",
         "compare both with the real time; `timedatectl` on the host shows whether it is synchronized",
     )
 

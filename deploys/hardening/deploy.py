@@ -293,7 +293,7 @@ def _refused_host_keys(kept: tuple[str, ...]) -> tuple[str, ...]:
     in_use = str(getattr(transport, "host_key_type", None) or "")
     if not getattr(transport, "proves_host_keys", False) and any(fnmatch(in_use, each) for each in refused):
         raise HostError(
-            f"{host.name}: this computer knows the host by a key of the type {in_use}, "
+            f"{host.name}: this machine knows the host by a key of the type {in_use}, "
             f"which sshd would no longer offer",
             advice=f"put another one of its keys (/etc/ssh/ssh_host_*_key.pub there) into known_hosts first, "
             f"or declare `weak_host_keys: [{in_use.partition('-')[0]}]` under `hardening`",

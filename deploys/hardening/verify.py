@@ -165,7 +165,7 @@ def test_files_of_packages_are_compared(host: Any) -> None:
 def test_time_is_kept(host: Any) -> None:
     clock = clock_of(host)
     if clock.container:
-        return  # the machine that runs it keeps the time; base compares it with this computer's
+        return  # the machine that runs it keeps the time; base compares it with the laptop's
     if clock.other:
         expect_unit(host, f"{clock.other}.service")
     else:

@@ -32,7 +32,7 @@ def apply() -> None:
         push.fetch(model.url, path, sha256=model.sha256)
     else:
         raise ArtifactError(
-            f"model {model.name} has neither a file on this computer nor a url",
+            f"model {model.name} has neither a file on this machine nor a url",
             advice="declare `url` and `sha256`, or give the path of the file",
         )
 
@@ -41,7 +41,7 @@ def apply() -> None:
 def remove() -> None:
     """Remove the model, whether data are purged or not: it does not count as data.
 
-    It is a copy, identified by its digest, of a file that this computer has or the host fetches; like a
+    It is a copy, identified by its digest, of a file that the laptop has or the host fetches; like a
     release and like packages it is removed with the component, and installed again with it.
     """
     files.absent(MODELS_FOLDER)

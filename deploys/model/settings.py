@@ -45,7 +45,7 @@ def needs_for(inventory: Inventory, host: str, resources: HostResources) -> tupl
     taken, what = of_model(model), f"model {model.path.stem}"
     if taken is None:
         limit = size_in_bytes(model.memory_max)
-        how = f"its file is not on this computer, so its limit is counted (memory_max {model.memory_max})"
+        how = f"its file is not on this machine, so its limit is counted (memory_max {model.memory_max})"
         return (Need(what, memory=limit, path=MODELS_FOLDER, how=f"{how}; its size is not known"),)
     what = f"{what} ({taken.tier} tier, {taken.parameters / 1e9:.2g}B)"
     placed = partial(Need, what, disk=taken.file_size, path=MODELS_FOLDER)

@@ -21,7 +21,7 @@ from inventory.sections.channels import Channels
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 TOKEN_LIFETIME_S = 300
 CLOCK_DIFFERENCE_S = 120
-"""Largest accepted difference of this computer's clock: a token that begins in the future is refused."""
+"""Largest accepted difference of the laptop's clock: a token that begins in the future is refused."""
 
 
 def console_secret(inventory: Inventory) -> SecretStr | None:

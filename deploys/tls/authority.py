@@ -182,7 +182,7 @@ def _key_pem(folder: Path) -> bytes:
 
 
 def _recipients(state_folder: Path) -> tuple[str, ...]:
-    """Return the recipients of the encrypted key; none when this computer could not decrypt it again."""
+    """Return the recipients of the encrypted key; none when the laptop could not decrypt it again."""
     identities = own_identities()
     recipients = own_recipients(state_folder.parent.parent)
     if not identities or not recipients:

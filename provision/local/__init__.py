@@ -1,1 +1,1 @@
-"""What runs on this computer for every room: questions to the user, cache, log of the run, greenlets."""
+"""Code for the laptop that all packages use: prompts, cache, log of the run, greenlets."""

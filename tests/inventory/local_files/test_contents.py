@@ -79,7 +79,7 @@ def test_model_file_that_cannot_serve_is_refused_with_its_place(
     assert problem in mistake
     assert advice in mistake
     assert str(laptop / "model.gguf") in mistake
-    assert "not on this computer" not in mistake
+    assert "not on this machine" not in mistake
 
 
 def test_folder_with_the_name_of_a_model_is_refused(laptop: Path) -> None:

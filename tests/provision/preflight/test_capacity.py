@@ -202,7 +202,7 @@ def test_model_fetched_by_the_host_counts_with_its_memory_max(tmp_path: Path) ->
     fetched = {"url": "https://models.example.com/m.gguf", "sha256": "0" * 64, "memory_max": "6G"}
     inventory = planned(tmp_path / "m.gguf", {"bot1": {"memory": "4G"}}, model=fetched)
     (shortage,) = shortages(capacity_of(inventory, "bot1"))
-    assert "6144 MiB  model m: its file is not on this computer, so its limit is counted" in shortage
+    assert "6144 MiB  model m: its file is not on this machine, so its limit is counted" in shortage
 
 
 def test_models_are_counted_on_the_data_disk(light: Path) -> None:
