@@ -205,7 +205,7 @@ docs: $(VENV)/.installed   ## the documentation as a site, in .build/site; a bro
 
 reference: $(VENV)/.installed   ## write docs/reference/ and inventory/schema.json from the code
 	@$(BIN)/python -m docs.generator
-	@$(BIN)/python -m inventory.reading.schema
+	@$(BIN)/python -m inventory.json_schema
 
 lock:                 ## resolve the lock files again (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \

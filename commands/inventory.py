@@ -44,7 +44,7 @@ def check(inventory_name: str) -> None:
 @inventory.command()
 def schema() -> None:
     """Print the JSON schema of inventories for editors."""
-    from inventory.reading.schema import json_schema
+    from inventory.json_schema import json_schema
 
     print_json(json_schema())
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from deploys.component import Component
 from deploys.registry import COMPONENTS
 from inventory.model import Inventory
-from inventory.reading.error_messages import dotted
+from inventory.reading.source import dotted
 from inventory.rule_findings import EVERY_ROLE, InventoryFinding, InventoryRule
 from inventory.rules.hosts import PortClaim, claims
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
-from inventory.reading.error_messages import shown
 from inventory.values import ValueProblem, check_line
+from inventory.wording import shown
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _ALIAS = re.compile(r"(?=[^_]*_)[A-Za-z0-9_][A-Za-z0-9._-]{0,62}")

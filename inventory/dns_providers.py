@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from inventory.reading.error_messages import nearest, shown
 from inventory.values import ValueProblem
+from inventory.wording import nearest, shown
 
 PROVIDERS = frozenset(
     """

@@ -18,11 +18,11 @@ from inventory import rules
 from inventory.errors import ClawdError, InventoryError, Mistake, SecretError
 from inventory.local_files import certificates, contents
 from inventory.model import Inventory
-from inventory.reading.error_messages import Wrong, dotted, wrongs
+from inventory.public_view import digest, public_view
+from inventory.reading.error_messages import Wrong, wrongs
 from inventory.reading.schema_walk import Spot, leaves
-from inventory.reading.source import KeyPath, Source, Tagged
+from inventory.reading.source import KeyPath, Source, Tagged, dotted
 from inventory.reading.text import is_utf8
-from inventory.reading.view import digest, public_view
 from inventory.reading.yaml_source import read
 from inventory.rule_findings import InventoryRule
 from inventory.secrets import SecretReader, expand_home

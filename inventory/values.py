@@ -19,7 +19,7 @@ from zoneinfo import available_timezones
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from inventory.reading.error_messages import edges, nearest, shown
+from inventory.wording import edges, nearest, shown
 
 ValueProblem = tuple[str, str] | None
 """What is wrong with a value, and a hint; `None` when it is right."""

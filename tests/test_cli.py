@@ -273,7 +273,7 @@ def test_internal_error_outside_of_a_run_is_reported_with_the_path_of_its_log(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("inventory.reading.schema.json_schema", lambda: dict[str, str]()["properties"])
+    monkeypatch.setattr("inventory.json_schema.json_schema", lambda: dict[str, str]()["properties"])
     assert in_process("inventory", "schema") == 1
     (log,) = (tmp_path / "state").rglob("*.log")
     assert (

@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from inventory.model_files.tokens import TokenCount, most_tokens, token_count
-from inventory.reading.error_messages import dotted
-from inventory.reading.source import KeyPath
+from inventory.reading.source import KeyPath, dotted
 from inventory.rule_findings import InventoryFinding
 from inventory.sections.models import DeclaredModel, LocalModel
 

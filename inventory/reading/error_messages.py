@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_interface
 from typing import Any, Literal, get_args, get_origin
 
@@ -15,7 +14,8 @@ from pydantic_core import ErrorDetails
 
 from inventory.errors import Mistake
 from inventory.reading.schema_walk import Spot, known_keys, spot_at
-from inventory.reading.source import KeyPath, Source, SourcePosition
+from inventory.reading.source import KeyPath, Source, SourcePosition, dotted
+from inventory.wording import edges, kind_of, nearest, shown
 
 PATTERN_WORDS = {
     r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$": "lower-case letters, digits and hyphens, at most 63",
@@ -60,56 +60,6 @@ class Wrong:
         else:
             place = source.key_place(self.path) if self.on_key else source.place(self.path)
         return Mistake(source.file, place.line, place.column, self.problem, self.advice)
-
-
-def dotted(path: KeyPath) -> str:
-    """Return a key path as people write it: `hosts.bot1.roles[0]`."""
-    text = ""
-    for key in path:
-        word = f"[{key}]" if isinstance(key, int) else " ".join(key.split())
-        text += f".{word}" if text and isinstance(key, str) else word
-    return text
-
-
-def shown(value: Any, limit: int = 40) -> str:
-    """Return a value that is not a secret, shortened for a message; a login in an address is masked."""
-    if isinstance(value, dict):
-        return "a mapping" if value else "an empty mapping"
-    if isinstance(value, list):
-        return "a list" if value else "an empty list"
-    if value is None:
-        return "empty"
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    text = re.sub(r"\S*:\S*@", "…@", " ".join(text.split()))
-    return f"`{text if len(text) <= limit else text[: limit - 1] + '…'}`"
-
-
-def edges(text: str, what: str = "this text") -> tuple[str, str] | None:
-    """Return what is wrong with a text that begins or ends with white space, and a hint; else `None`.
-
-    No kind of value allows it. A message would show the value without it, so that nothing looks wrong.
-    """
-    if not text.strip() or text == text.strip():
-        return None
-    block = "; a text below `|` ends in a line break, so write it next to its key"
-    return f"{what} begins or ends with white space", f"remove it{block if text.endswith(chr(10)) else ''}"
-
-
-def kind_of(value: Any) -> str:
-    """Return the kind of a value without showing it: it may be a secret in the wrong place."""
-    if value is None or isinstance(value, dict | list):
-        return shown(value)
-    return (
-        "a string" if isinstance(value, str) else "a number" if not isinstance(value, bool) else "a boolean"
-    )
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return a hint with the known word that is closest to `word`, or with all known words."""
-    words = list(known)
-    lower = {candidate.lower(): candidate for candidate in words}
-    found = get_close_matches(word.lower(), lower, 1, 0.6)
-    return f"did you mean `{lower[found[0]]}`?" if found else f"use one of: {', '.join(words)}"
 
 
 def wrongs(errors: Iterable[ErrorDetails], data: Any, root: type[BaseModel]) -> Iterator[Wrong]:

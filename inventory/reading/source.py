@@ -76,3 +76,12 @@ class Source:
 def unreadable(file: str, place: SourcePosition, problem: str, advice: str) -> InventoryError:
     """Return an error with the one mistake that makes the rest of `file` unreadable."""
     return InventoryError((Mistake(file, place.line, place.column, problem, advice),))
+
+
+def dotted(path: KeyPath) -> str:
+    """Return a key path as people write it: `hosts.bot1.roles[0]`."""
+    text = ""
+    for key in path:
+        word = f"[{key}]" if isinstance(key, int) else " ".join(key.split())
+        text += f".{word}" if text and isinstance(key, str) else word
+    return text

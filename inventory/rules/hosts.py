@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from inventory.addresses import is_of_the_machine_itself, normal_address
 from inventory.model import Inventory
-from inventory.reading.error_messages import dotted, nearest
-from inventory.reading.source import KeyPath
+from inventory.reading.source import KeyPath, dotted
 from inventory.rule_findings import EVERY_ROLE, InventoryFinding, InventoryRule, at_least
 from inventory.sections.hosts import Bastion, HostRole
+from inventory.wording import nearest
 
 RESERVED_LOGINS = (
     *(

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel
 
 from inventory.model import Inventory
-from inventory.reading.error_messages import dotted
-from inventory.reading.source import KeyPath
+from inventory.reading.source import KeyPath, dotted
 from inventory.rule_findings import InventoryFinding, InventoryRule
 
 

@@ -14,8 +14,8 @@ from deploys.ops.debian.upgrades import DAILY, RECORD
 from deploys.ops.programs import program
 from deploys.ops.shell import assignments
 from inventory.model import Inventory
-from inventory.reading.error_messages import nearest
 from inventory.reading.source import KeyPath
+from inventory.wording import nearest
 
 READ = "/var/lib/apt/lists/partial"
 """A folder that apt changes whenever it reads the index of its sources."""

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from inventory.model import Inventory
-from inventory.reading.error_messages import Wrong, edges, shown, wrongs
+from inventory.reading.error_messages import Wrong, wrongs
 from inventory.reading.schema_walk import Spot, spot_at
+from inventory.wording import edges, shown
 
 SUGGESTED = re.compile(r'did you mean `([^`]+)`|^write "([^"]+)" in quotes$|^write ([0-9a-f.:]+/[0-9]+)$')
 

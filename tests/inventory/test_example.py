@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from inventory import json_schema
 from inventory.load import load
 from inventory.model import Inventory
-from inventory.reading import schema
 from inventory.sections.models import LocalModel
 from inventory.types import Declared
 from tests import ggufs
 from tests.inventory.conftest import SECRETS, private
 
-OURS = Path(schema.FILE).parent
+OURS = Path(json_schema.FILE).parent
 
 
 def test_example_inventory_loads_with_declared_values(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from inventory.errors import ClawdError, InventoryError
+from inventory.json_schema import FILE
 from inventory.load import load
 from inventory.model import Inventory
-from inventory.reading.schema import FILE
-from inventory.reading.view import public_view
+from inventory.public_view import public_view
 from tests.inventory.conftest import ED25519, VALID
 
 EXAMPLE = (FILE.parent / "example-prod.yml").read_text(encoding="utf-8")

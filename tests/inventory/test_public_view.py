@@ -7,7 +7,7 @@ import pytest
 
 from inventory.load import digest, load, public_view
 from inventory.model import Inventory
-from inventory.reading.view import MASK
+from inventory.public_view import MASK
 from tests.inventory.conftest import SECRETS, VALID, private
 
 REMOTE = """\

@@ -1,6 +1,6 @@
 """The JSON schema of an inventory, for editors.
 
-`python -m inventory.reading.schema` writes `inventory/schema.json`.
+`python -m inventory.json_schema` writes `inventory/schema.json`.
 
 An editor with the YAML language server uses it when the file begins with
 `# yaml-language-server: $schema=schema.json` and its setting `yaml.customTags` is CUSTOM_TAGS.
@@ -14,7 +14,7 @@ from typing import Any
 
 from inventory.model import Inventory
 
-FILE = Path(__file__).resolve().parents[1] / "schema.json"
+FILE = Path(__file__).resolve().with_name("schema.json")
 CUSTOM_TAGS = ("!age scalar", "!env scalar", "!cmd scalar", "!file scalar")
 HOW_TO_GIVE = "A secret: `!age |` and an encrypted block, `!env NAME`, `!cmd COMMAND` or `!file PATH`."
 

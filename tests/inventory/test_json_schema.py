@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from inventory.reading import schema
+from inventory import json_schema
 from inventory.reading.source import Tagged
 from inventory.reading.yaml_source import read
 from inventory.types import Declared
 from tests.inventory.conftest import VALID
 
-INVENTORIES = Path(schema.FILE).parent
+INVENTORIES = Path(json_schema.FILE).parent
 
 
 def test_schema_file_is_up_to_date() -> None:
-    assert schema.FILE.read_text(encoding="utf-8") == schema.schema_text(), (
-        "run `python -m inventory.reading.schema`"
+    assert json_schema.FILE.read_text(encoding="utf-8") == json_schema.schema_text(), (
+        "run `python -m inventory.json_schema`"
     )
 
 
@@ -45,10 +45,10 @@ def test_mistakes_are_invalid_against_the_schema(laptop: Path, old: str, new: st
 
 
 def test_descriptions_of_secrets_say_how_to_give_them() -> None:
-    definitions = schema.json_schema()["$defs"]
+    definitions = json_schema.json_schema()["$defs"]
     for model, field in (("Telegram", "token"), ("Telegram", "secret_token"), ("RemoteModel", "api_key")):
-        assert schema.HOW_TO_GIVE in definitions[model]["properties"][field]["description"]
-    assert schema.HOW_TO_GIVE not in definitions["Host"]["properties"]["address"]["description"]
+        assert json_schema.HOW_TO_GIVE in definitions[model]["properties"][field]["description"]
+    assert json_schema.HOW_TO_GIVE not in definitions["Host"]["properties"]["address"]["description"]
 
 
 def test_every_field_has_a_description() -> None:
@@ -63,8 +63,8 @@ def test_every_field_has_a_description() -> None:
 
 
 def validator() -> Draft202012Validator:
-    Draft202012Validator.check_schema(schema.json_schema())
-    return Draft202012Validator(schema.json_schema())
+    Draft202012Validator.check_schema(json_schema.json_schema())
+    return Draft202012Validator(json_schema.json_schema())
 
 
 def untagged(data: Any) -> Any:
