@@ -35,8 +35,9 @@ from provision.local.concurrency import outcomes
 from provision.plan import HostPlan, HostResult, Plan, Result, Status
 from provision.preflight import capacity, doctor, ownership
 from provision.progress import RunProgress
-from provision.rollout import authority_rotation, former_addresses, order
+from provision.rollout import authority_rotation, former_addresses, order, plan_changes
 from provision.rollout.draining import Drain
+from provision.rollout.roll import roll, unreached
 from provision.rollout.rollback import Rollback
 from provision.run import Exit, Outcome, Run
 from provision.selection import assign, check_components, selected_hosts
@@ -411,13 +412,13 @@ def apply(
         found = session.everywhere(partial(_runs, session, unit), hosts)
         return [host for host in hosts if found[host]]
 
-    serving = running("clawd-bot", order.changes_bot)
-    nodes = running("elasticsearch", order.changes_node)
-    passing = running("nginx", order.changes_upstreams)
-    renewing = [host.host for host in planned.hosts if order.changes_authority(host)]
+    serving = running("clawd-bot", plan_changes.changes_bot)
+    nodes = running("elasticsearch", plan_changes.changes_node)
+    passing = running("nginx", plan_changes.changes_upstreams)
+    renewing = [host.host for host in planned.hosts if plan_changes.changes_authority(host)]
     lacking = former_addresses.lacking(session, inventory, serving)
     if serving:  # an nginx that is new would find no bot where it is declared
-        passing = [host.host for host in planned.hosts if order.changes_upstreams(host)]
+        passing = [host.host for host in planned.hosts if plan_changes.changes_upstreams(host)]
 
     def execute(part: Plan) -> tuple[HostResult, ...]:
         session.everywhere(partial(_note_change, session, part), part.changing_hosts)
@@ -425,7 +426,7 @@ def apply(
 
     with _stop_on_interrupt(stopping, run.progress):
         return Result(
-            order.roll(
+            roll(
                 order.stages(
                     inventory,
                     planned,
@@ -437,7 +438,7 @@ def apply(
                 execute,
                 lambda host: Drain(session, inventory, host, former_addresses.ports(places, host)),
                 run.progress,
-                lambda host: order.unreached(session, inventory, planned, host),
+                lambda host: unreached(session, inventory, planned, host),
             )
         )
 

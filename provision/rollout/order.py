@@ -20,25 +20,13 @@ of a node waits for a healthy cluster, so the next node may follow.
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 
-from deploys.ops.programs import program
-from deploys.tls.certificate import OTHER_AUTHORITY
-from deploys.topology.bots import bots_behind, drained_at, upstream
-from inventory.errors import HostError
+from deploys.topology.bots import bots_behind, drained_at
 from inventory.model import Inventory
-from provision.connection.session import Session
-from provision.local.concurrency import for_each
-from provision.plan import HostPlan, HostResult, Plan, Status
-from provision.progress import RunProgress
-from provision.rollout.draining import Drain
-from provision.rollout.rollback import GUARDED
-
-UPSTREAMS = "/etc/nginx/clawd/upstreams.conf"
-NGINX_CERTIFICATE = "/etc/clawd/nginx-internal/fullchain.pem"
+from provision.plan import Plan
+from provision.rollout.plan_changes import changes_bot, changes_database, changes_node
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,73 +60,130 @@ class HostStates:
 
 def stages(inventory: Inventory, planned: Plan, found: HostStates) -> tuple[Stage, ...]:
     """Return the stages of a plan in order."""
+    groups = _grouped(inventory, planned, found)
+    order = _Order(frozenset(groups.running_nodes))
+    order.add_others(inventory, groups)
+    batches = _batches(groups.rolling, inventory.rollout.batch_percent)
+    behind = {bot for front in groups.halfway for bot in bots_behind(inventory, front)}
+    # Bots that an earlier run has changed accept nginx after its change, as those of the first batch do.
+    changed_before = behind - {*groups.rolling, *groups.changing_bots}
+    first = 0 if changed_before else 1
+    order.add_batches(batches[:first])
+    order.needed += [name for name in groups.others if name in behind and name not in order.needed]
+    order.add_fronts(groups.halfway, moving=groups.passing)
+    order.needed += groups.halfway
+    order.add_batches(batches[first:])
+    behind = {bot for front in groups.moving for bot in bots_behind(inventory, front)}
+    order.needed += [name for name in groups.others if name in behind and name not in order.needed]
+    order.add_fronts(groups.moving, moving=groups.moving)
+    order.stages.append(Stage(tuple(groups.leaving), needs=tuple(groups.moving)))
+    return tuple(stage for stage in order.stages if stage.hosts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """Names of the hosts of a plan, in its order, by when they change; each is in one of the first five."""
+
+    others: list[str]
+    """First: hosts without a running bot that changes."""
+    rolling: list[str]
+    """Hosts with running bots, in batches."""
+    halfway: list[str]
+    """Hosts whose nginx gets a new authority, after the first batch."""
+    moving: list[str]
+    """Hosts whose nginx will reach bots at other addresses, after the bots."""
+    leaving: list[str]
+    """Hosts whose bot is removed, after nginx no longer uses it."""
+    passing: list[str]
+    """Hosts whose nginx will reach bots at other addresses, whenever they change."""
+    databases: list[str]
+    changing_bots: list[str]
+    changing_nodes: list[str]
+    """Hosts whose Elasticsearch changes."""
+    running_nodes: list[str]
+    """Those of them whose Elasticsearch runs."""
+
+
+def _grouped(inventory: Inventory, planned: Plan, found: HostStates) -> _Groups:
     names = [host.host for host in planned.hosts]
-    databases = [name for name in names if "database" in inventory.hosts[name].roles]
-    # What other bots need first cannot come after them.
-    after = [name for name in found.passing if name in names and not changes_database(planned.for_host(name))]
-    changing = [host.host for host in planned.hosts if host.host in found.serving and changes_bot(host)]
+    databases = [name for name in names if name in inventory.with_role("database")]
+    changing_nodes = [host.host for host in planned.hosts if changes_node(host)]
+    changing_bots = [host.host for host in planned.hosts if changes_bot(host)]
+    # A host whose database other bots need cannot change after them.
+    free = [host.host for host in planned.hosts if not changes_database(host)]
+    passing = [name for name in found.passing if name in free]
     rolling = sorted(
-        changing, key=lambda name: (name not in found.lacking, name in after, name not in databases)
+        (name for name in changing_bots if name in found.serving),
+        key=lambda name: (name not in found.lacking, name in passing, name not in databases),
     )
     if len(rolling) == 1 and not drained_at(inventory, rolling[0]):
         rolling = []
-    halfway = [
-        name
-        for name in names
-        if name in found.renewing and name not in rolling and not changes_database(planned.for_host(name))
-    ]
-    moving = [name for name in names if name in after and name not in (*rolling, *halfway)]
+    halfway = [name for name in free if name in found.renewing and name not in rolling]
+    moving = [name for name in names if name in passing and name not in (*rolling, *halfway)]
     leaving = [name for name in rolling if moving and name not in inventory.with_role("runtime")]
     rolling = [name for name in rolling if name not in leaving]
-    others = [name for name in names if name not in (*rolling, *halfway, *moving, *leaving)]
-    # A new bot waits for its database.
-    waiting = [name for name in others if databases and name in inventory.with_role("runtime")]
-    at_once = [name for name in others if name not in waiting or name in databases]
-    fresh = tuple(name for name in waiting if name not in at_once)
-    # A node that is down changes immediately, because the cluster may be unhealthy without it.
-    changing_nodes = [name for name in names if name in found.nodes and changes_node(planned.for_host(name))]
-    following = [name for name in at_once if name in changing_nodes][1:]
-    at_once = [name for name in at_once if name not in following]
-    cluster = [name for name in at_once if changes_node(planned.for_host(name))]
-    result = [Stage(tuple(at_once))]
-    for name in following:
-        result.append(Stage((name,), needs=tuple(cluster)))
-        cluster.append(name)
-    needed = [name for name in databases if name in others]
-    result.append(Stage(fresh, needs=tuple(needed)))
-    needed += fresh
-    size = max(1, len(rolling) * inventory.rollout.batch_percent // 100)
-    batches = [rolling[start : start + size] for start in range(0, len(rolling), size)]
-    behind = {bot for front in halfway for bot in bots_behind(inventory, front)}
-    # Those that a run before has changed answer nginx after its change, as those of the first batch do.
-    changed_before = behind - {*rolling, *(name for name in names if changes_bot(planned.for_host(name)))}
-    first = batches[:0] if changed_before else batches[:1]
-    for batch in first:
-        result.append(Stage(tuple(batch), needs=tuple(needed), drained=True))
-        needed += batch
-    needed += [name for name in others if name in behind and name not in needed]
-    for group in _apart(halfway, changing_nodes):
-        needs = (*needed, *_others_of(cluster, group, changing_nodes))
-        result.append(Stage(group, needs=needs, moves=any(name in after for name in group)))
-    needed += halfway
-    for batch in batches[len(first) :]:
-        result.append(Stage(tuple(batch), needs=tuple(needed), drained=True))
-        needed += batch
-    bots = {bot for front in moving for bot in bots_behind(inventory, front)}
-    needed += [name for name in others if name in bots and name not in needed]
-    for group in _apart(moving, changing_nodes):
-        needs = (*needed, *_others_of(cluster, group, changing_nodes))
-        result.append(Stage(group, needs=needs, moves=True))
-    result.append(Stage(tuple(leaving), needs=tuple(moving)))
-    return tuple(stage for stage in result if stage.hosts)
+    return _Groups(
+        others=[name for name in names if name not in (*rolling, *halfway, *moving, *leaving)],
+        rolling=rolling,
+        halfway=halfway,
+        moving=moving,
+        leaving=leaving,
+        passing=passing,
+        databases=databases,
+        changing_bots=changing_bots,
+        changing_nodes=changing_nodes,
+        running_nodes=[name for name in changing_nodes if name in found.nodes],
+    )
 
 
-def _others_of(cluster: list[str], group: Sequence[str], nodes: Collection[str]) -> tuple[str, ...]:
-    """Return the nodes that a group has to wait for, and count those of the group in the cluster."""
-    mine = [name for name in group if name in nodes]
-    before = tuple(cluster) if mine else ()
-    cluster += mine
-    return before
+@dataclass(slots=True)
+class _Order:
+    """The stages so far, and what the next ones need."""
+
+    nodes: frozenset[str]
+    """Running nodes of Elasticsearch that change, one after another."""
+    stages: list[Stage] = field(default_factory=list)
+    needed: list[str] = field(default_factory=list)
+    """Hosts that must have succeeded before the next batch or nginx."""
+    cluster: list[str] = field(default_factory=list)
+    """Hosts with nodes of Elasticsearch in the stages so far."""
+
+    def add_others(self, inventory: Inventory, groups: _Groups) -> None:
+        """Add hosts without a running bot that changes; new bots after their database."""
+        runtime = inventory.with_role("runtime")
+        waiting = [name for name in groups.others if groups.databases and name in runtime]
+        fresh = [name for name in waiting if name not in groups.databases]
+        at_once = [name for name in groups.others if name not in fresh]
+        # A node that is down changes immediately, because the cluster may be unhealthy without it.
+        following = [name for name in at_once if name in self.nodes][1:]
+        at_once = [name for name in at_once if name not in following]
+        self.stages.append(Stage(tuple(at_once)))
+        self.cluster += [name for name in at_once if name in groups.changing_nodes]
+        for name in following:
+            self.stages.append(Stage((name,), needs=tuple(self.cluster)))
+            self.cluster.append(name)
+        self.needed += [name for name in groups.databases if name in groups.others]
+        self.stages.append(Stage(tuple(fresh), needs=tuple(self.needed)))
+        self.needed += fresh
+
+    def add_batches(self, batches: Sequence[Sequence[str]]) -> None:
+        """Add batches of running bots, each after the one before."""
+        for batch in batches:
+            self.stages.append(Stage(tuple(batch), needs=tuple(self.needed), drained=True))
+            self.needed += batch
+
+    def add_fronts(self, hosts: Sequence[str], moving: Collection[str]) -> None:
+        """Add hosts with nginx; those in `moving` will reach bots at other addresses."""
+        for group in _apart(hosts, self.nodes):
+            nodes = [name for name in group if name in self.nodes]
+            needs = (*self.needed, *(self.cluster if nodes else ()))
+            self.stages.append(Stage(group, needs, moves=any(name in moving for name in group)))
+            self.cluster += nodes
+
+
+def _batches(hosts: Sequence[str], percent: int) -> list[Sequence[str]]:
+    size = max(1, len(hosts) * percent // 100)
+    return [hosts[start : start + size] for start in range(0, len(hosts), size)]
 
 
 def _apart(hosts: Sequence[str], nodes: Collection[str]) -> Iterator[tuple[str, ...]]:
@@ -147,144 +192,3 @@ def _apart(hosts: Sequence[str], nodes: Collection[str]) -> Iterator[tuple[str, 
     for name in hosts:
         if name in nodes:
             yield (name,)
-
-
-def changes_bot(plan: HostPlan) -> bool:
-    """Return whether a plan changes the bot of a host."""
-    return any(operation.component in GUARDED for operation in plan.changing)
-
-
-def changes_database(plan: HostPlan) -> bool:
-    """Return whether a plan changes the database of a host."""
-    return any(operation.component == "database" for operation in plan.changing)
-
-
-def changes_upstreams(plan: HostPlan) -> bool:
-    """Return whether a plan has the nginx of a host reach other bots, or reach them elsewhere.
-
-    One that only puts a drained bot back in service does not.
-    """
-    lines = [
-        line
-        for operation in plan.changing
-        for file in operation.files
-        if file.path == UPSTREAMS
-        for line in file.diff
-    ]
-    removed, added = (
-        {found[1] for line in lines if (found := re.match(rf"{sign}\s*server\s+(\S+?);?(\s|$)", line))}
-        for sign in ("-", r"\+")
-    )
-    return removed != added
-
-
-def changes_authority(plan: HostPlan) -> bool:
-    """Return whether a plan gives the nginx of a host a certificate of a new authority, to show to bots."""
-    return any(
-        file.path == NGINX_CERTIFICATE and any(OTHER_AUTHORITY in line for line in file.diff)
-        for operation in plan.changing
-        for file in operation.files
-    )
-
-
-def changes_node(plan: HostPlan) -> bool:
-    """Return whether a plan changes the Elasticsearch of a host."""
-    return any(operation.component == "elasticsearch" for operation in plan.changing)
-
-
-def roll(
-    stages: Sequence[Stage],
-    planned: Plan,
-    execute: Callable[[Plan], tuple[HostResult, ...]],
-    out_of_service: Callable[[str], Drain],
-    progress: RunProgress,
-    unreached: Callable[[str], str] = lambda host: "",
-) -> tuple[HostResult, ...]:
-    """Execute the stages in order; return the results of all hosts in the order of the plan.
-
-    `unreached` returns why the nginx of a host cannot move; empty when it can.
-    """
-    results: dict[str, HostResult] = {}
-    rolling = [stage for stage in stages if stage.drained]
-    interrupted = False
-    for stage in stages:
-        missing = [host for host in stage.needs if results[host].status is not Status.DONE]
-        if interrupted or missing:
-            begun = [host for host in missing if results[host].status is not Status.NOT_BEGUN]
-            failed = ", ".join(begun or missing)
-            why = "the run was interrupted" if interrupted else f"{failed} failed"
-            message = f"not started: {why}"
-            results |= {host: HostResult(host, Status.NOT_BEGUN, message=message) for host in stage.hosts}
-            continue
-        if stage.drained:
-            batch = rolling.index(stage) + 1
-            progress.detail(f"batch {batch} of {len(rolling)}: {', '.join(stage.hosts)}")
-        blocked = _blocked(stage.hosts, unreached) if stage.moves else {}
-        free = replace(stage, hosts=tuple(host for host in stage.hosts if host not in blocked))
-        results |= blocked | _carried_out(free, planned, execute, out_of_service)
-        interrupted |= any(results[host].status is Status.INTERRUPTED for host in free.hosts)
-    return tuple(results[host.host] for host in planned.hosts)
-
-
-def _blocked(hosts: Sequence[str], unreached: Callable[[str], str]) -> dict[str, HostResult]:
-    """Return the results of hosts whose nginx cannot move."""
-
-    def problem(host: str) -> str:
-        try:
-            return unreached(host)
-        except HostError as error:
-            return str(error)
-
-    found = for_each(hosts, problem)
-    return {
-        host: HostResult(host, Status.NOT_BEGUN, message=f"not started: {why}")
-        for host, why in found.items()
-        if why
-    }
-
-
-def _carried_out(
-    stage: Stage,
-    planned: Plan,
-    execute: Callable[[Plan], tuple[HostResult, ...]],
-    out_of_service: Callable[[str], Drain],
-) -> dict[str, HostResult]:
-    drains = [out_of_service(host) for host in stage.hosts] if stage.drained else []
-    try:
-        for drain in drains:
-            drain.begin()
-    except HostError as error:
-        for drain in drains:
-            drain.end()
-        return {host: HostResult(host, Status.FAILED, message=str(error)) for host in stage.hosts}
-    ended = execute(Plan(tuple(planned.for_host(host) for host in stage.hosts)))
-    results = {result.host: result for result in ended}
-    for drain in drains:
-        # A bot that was neither changed nor rolled back is down and must not receive requests.
-        if results[drain.bot].status is not Status.FAILED:
-            results[drain.bot] = _with_problems(results[drain.bot], drain.end())
-    return results
-
-
-def unreached(session: Session, inventory: Inventory, planned: Plan, front: str) -> str:
-    """Return why the nginx of `front` cannot move: none of its bots listens at the new place.
-
-    Raises `HostError` when the host does not answer.
-    """
-    bots = bots_behind(inventory, front)
-    if front in bots and changes_bot(planned.for_host(front)):
-        return ""  # its bot changes right before it
-    names = [upstream(inventory, front, bot) for bot in bots]
-    done = session.run(front, f"python3 -c {shlex.quote(_LISTENS)} {shlex.join(names)}", timeout=60)
-    if done.succeeded:
-        return ""
-    return f"no bot listens at {', '.join(names)}; run `up` for {', '.join(bots)} as well, without `--tags`"
-
-
-_LISTENS = program("provision/rollout/scripts/listens.py")
-
-
-def _with_problems(result: HostResult, problems: Sequence[str]) -> HostResult:
-    if not problems:
-        return result
-    return replace(result, message="\n".join(filter(None, (result.message, *problems))))

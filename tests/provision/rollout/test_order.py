@@ -19,9 +19,11 @@ from inventory.errors import HostError
 from inventory.model import Inventory
 from provision.plan import FileChange, HostPlan, HostResult, Plan, PlannedOperation, Status
 from provision.progress import Silent
-from provision.rollout import draining, order
+from provision.rollout import draining
 from provision.rollout.draining import Drain, fronts_beside
-from provision.rollout.order import HostStates, Stage, roll, stages
+from provision.rollout.order import HostStates, Stage, stages
+from provision.rollout.plan_changes import changes_authority, changes_upstreams
+from provision.rollout.roll import roll, unreached
 
 BOT = PlannedOperation("runtime", "Service clawd-bot", changes=True)
 NODE = PlannedOperation("elasticsearch", "Service elasticsearch", changes=True)
@@ -170,7 +172,7 @@ def test_nginx_gets_a_new_authority_first_after_an_interrupted_run() -> None:
 def test_changes_authority_detects_a_new_authority_of_nginx(path: str, reason: str, changes: bool) -> None:
     files = (FileChange(path, (f"issue a certificate for 10.0.0.1: {reason}",)),)
     operation = PlannedOperation("nginx", "Certificate for 10.0.0.1", changes=True, files=files)
-    assert order.changes_authority(HostPlan("lb", (operation,))) is changes
+    assert changes_authority(HostPlan("lb", (operation,))) is changes
 
 
 def test_nginx_with_changed_upstreams_is_not_begun_when_no_bot_listens() -> None:
@@ -209,7 +211,7 @@ def test_unreached_checks_from_the_front_whether_a_bot_listens(listening: bool) 
             done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=20)
             return done.returncode == 0, done.stderr
 
-        why = order.unreached(Fronts(on_the_front), declared, ALL, "lb")  # type: ignore[arg-type]
+        why = unreached(Fronts(on_the_front), declared, ALL, "lb")  # type: ignore[arg-type]
     assert (why == "") is listening
     assert listening or "run `up` for bot1, bot2 as well, without `--tags`" in why
 
@@ -220,7 +222,7 @@ def test_nginx_on_the_host_of_its_bot_changes_only_when_the_bot_listens_or_chang
 ) -> None:
     session = Fronts(lambda _: (False, ""))
     declared = inventory({"bot1": ["runtime", "nginx"]}, bot={"port": 8090})
-    why = order.unreached(session, declared, plan(bot1=change), "bot1")  # type: ignore[arg-type]
+    why = unreached(session, declared, plan(bot1=change), "bot1")  # type: ignore[arg-type]
     assert len(session.asked) == asked
     no_bot = "no bot listens at 127.0.0.1:8090; run `up` for bot1 as well, without `--tags`"
     assert why == (no_bot if asked else "")
@@ -262,7 +264,7 @@ def test_hosts_with_both_roles_change_after_other_bots_when_their_upstreams_chan
 def test_changes_upstreams_detects_changed_bot_addresses(diff: tuple[str, ...], changes: bool) -> None:
     files = (FileChange("/etc/nginx/clawd/upstreams.conf", diff),)
     operation = PlannedOperation("nginx", "Write upstreams.conf", changes=True, files=files)
-    assert order.changes_upstreams(HostPlan("lb", (operation,))) is changes
+    assert changes_upstreams(HostPlan("lb", (operation,))) is changes
 
 
 def test_bot_is_drained_at_its_former_port_too() -> None:
