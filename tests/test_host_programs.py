@@ -45,7 +45,7 @@ def test_every_program_is_used_and_every_used_program_exists() -> None:
     used = {path for file in FILES for path in sources(file)}
     for layer in LAYERS:
         for module in (ROOT / layer).rglob("*.py"):
-            used.update(re.findall(r'\bprogram\(\s*"([^"]+\.(?:sh|py))"', module.read_text()))
+            used.update(re.findall(r'\bprogram\(\s*"([^"]+/scripts/[^"]+)"', module.read_text()))
     assert used == {*FILES, *IN_PYTHON}
 
 
