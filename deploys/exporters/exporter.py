@@ -129,7 +129,7 @@ def _module(settings: ExportersSettings, name: str) -> dict[str, object]:
     match settings.trust:
         case "own":
             trust["ca_file"] = f"{CERTIFICATE}/ca.pem"
-        case "nobody":
+        case "unknown":
             trust["insecure_skip_verify"] = True
     http = {
         "valid_status_codes": [200],

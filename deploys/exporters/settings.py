@@ -45,7 +45,7 @@ class ExportersSettings(ComponentSettings):
     fronts: tuple[Front, ...] = Field((), description="Fronts that this host probes: on the monitoring host.")
     project: str = Field("clawd", description="Project whose authority signed the fronts' certificates.")
     name: str = Field("127.0.0.1", description="Name of this host in its own certificate.")
-    trust: Literal["own", "public", "nobody"] = Field(
+    trust: Literal["own", "public", "unknown"] = Field(
         "own",
         description="Authority that the fronts' certificates are checked by: the project's, or public ones. "
         "With one that this host does not know, only their expiry is monitored.",
@@ -121,11 +121,11 @@ def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tup
     )
 
 
-def _trust(inventory: Inventory) -> Literal["own", "public", "nobody"]:
+def _trust(inventory: Inventory) -> Literal["own", "public", "unknown"]:
     tls = inventory.tls
     if tls.mode == "own-ca":
         return "own"
-    return "public" if tls.mode == "acme" and tls.acme.authority is None else "nobody"
+    return "public" if tls.mode == "acme" and tls.acme.authority is None else "unknown"
 
 
 def ports_for(inventory: Inventory, host: str) -> tuple[int, ...]:

@@ -26,8 +26,8 @@ from pathlib import Path
 CONFIG = "/etc/nginx/nginx.conf"
 UPSTREAMS = Path("/etc/nginx/clawd/upstreams.conf")
 PID = Path("/run/nginx.pid")
-# The lock, and the digest of what this program last had nginx load: a run that is killed between the change
-# and the reload is made good by the next.
+# The lock, and the digest of the configuration that nginx last loaded: if a run is killed between the change
+# and the reload, the next run reloads it.
 STATE = Path("/run/clawd-upstream")
 NGINX = "/usr/sbin/nginx"
 
@@ -197,7 +197,7 @@ def workers(serving=False):
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            # The name before it may have spaces and brackets of its own.
+            # The name before it may contain spaces and brackets.
             state, ppid = (process / "stat").read_text().rpartition(")")[2].split()[:2]
             title = (process / "cmdline").read_bytes()
         except OSError:

@@ -1,7 +1,7 @@
 """Debian packages by component: a component removes only packages that its own installations brought.
 
 The packages of an installation are those that its own dpkg processes report (`--status-logger`), recorded
-while they run. Packages that others install meanwhile never count, even if this program is killed.
+while they run. Packages installed by others at the same time never count, even if this program is killed.
 
 Brought packages are marked as installed automatically, and `PROTECTED` keeps `apt autoremove` from removing
 those that a component wants. An administrator who needs one for other reasons installs it or marks it as

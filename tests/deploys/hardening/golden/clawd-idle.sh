@@ -1,6 +1,6 @@
 # Written by clawd-provision; changes made here by hand are replaced.
-# A shell that waits at its prompt for so many seconds ends, so that no terminal that was left open is a way in.
-# Shells in tmux and screen are meant to stay, and who has set another time keeps it.
+# End shells that wait at their prompt for this many seconds, so that unattended terminals are not left open.
+# Shells in tmux and screen are excluded, and a time that the user has set is kept.
 case $- in
     *i*)
         if [ -z "${TMOUT-}${TMUX-}${STY-}" ]; then
