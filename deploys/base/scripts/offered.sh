@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# The methods that sshd offers to a client without any; at its own addresses where it does not listen on all.
+# Print the methods that sshd offers to a client without credentials; at its own addresses if it does not listen on all.
 
 command -v ssh >/dev/null || exit 0
 place=$(/usr/sbin/sshd -T | sed -n 's/^listenaddress //p' | head -n 1)

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # Arguments: PATH...
-# Each as `PATH OPTIONS FREE INODES`; a missing folder is left out.
+# Print `PATH OPTIONS FREE INODES` for each folder that exists.
 
 for path; do
     [ -d "$path" ] || continue

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# In this order, so that when it is killed, one complete and known copy is left:
+# In this order, so that a killed run leaves one complete and known copy:
 #   copied to `$target.incoming`; unit enabled (from here on its users do not start without the disk); old
 #   folder renamed aside (from here on the copy counts); copy renamed to `$target`; mounted; old one removed.
 
@@ -51,7 +51,7 @@ fi
 systemctl daemon-reload
 systemctl enable --quiet "$unit"
 if ! same "$folder" "$target"; then
-    # No program writes into what is below the mount when the disk is away.
+    # While the disk is missing, no program may write into the folder below the mount.
     [ -d "$folder" ] || { mkdir -p "${folder%/*}" && mkdir -m 0000 "$folder"; }
     systemctl reset-failed "$unit" 2>/dev/null || true
     systemctl start "$unit" || { journalctl --no-pager --quiet --lines 5 --unit "$unit" >&2; exit 1; }

@@ -10,7 +10,7 @@ shown() { tr '\t' ' ' < "$1" 2>/dev/null; }
 while IFS='=' read -r key value; do
     [ "$key" ] || continue
     file=$(file_of "$key")
-    # Where it cannot be set now, a restart of the host does it: its file no longer names it.
+    # If it cannot be reset now, a reboot does so: the file no longer contains it.
     if [ -w "$file" ]; then printf '%s\n' "$value" 2>/dev/null > "$file" || true; fi
     awk -v "key=$key=" 'index($0, key) != 1' "$before" > "$before.new" && mv -f "$before.new" "$before"
 done <<END

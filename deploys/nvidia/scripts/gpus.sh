@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# A line `gpu ADDRESS DEVICE DRIVER` each. Class 0x0300xx is a VGA controller, 0x0302xx a 3D controller (PCI
+# Print `gpu ADDRESS DEVICE DRIVER` for each GPU. Class 0x0300xx is a VGA controller, 0x0302xx a 3D controller (PCI
 # Code and ID Assignment Specification).
 
 gpus() {

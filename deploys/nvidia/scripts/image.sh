@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# The one that runs, else any of our releases.
+# Print the running image, else that of any release.
 
 running=$(sed -n 's/^IMAGE=//p' /opt/clawd/current/image.env 2>/dev/null)
 for image in $running $(docker image ls --quiet --no-trunc clawd-runtime 2>/dev/null); do

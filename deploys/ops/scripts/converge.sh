@@ -8,7 +8,7 @@ set -u
 umask 077
 quietly() { output=$("$@" 2>&1) || { printf '%s\n' "$output" >&2; return 1; }; }
 property() { systemctl show --property "$1" --value "$unit"; }
-well() {  # well ACTION PROBE: done, and it serves; or else `problem` says why not
+well() {  # well ACTION PROBE: do it and wait until it serves; else set `problem` to the reason
     case $1 in
         enable) ;;
         reload) quietly systemctl reload "$unit" || { problem="does not reload"; return 1; } ;;
@@ -75,7 +75,7 @@ keep() {
     done | tar -C / -cf "$good.new/files.tar" --no-recursion --verbatim-files-from -T - || return
     printf '%s' "$ready" > "$good.new/ready" || return
     printf '%s\n' "$value" > "$good.new/stamp" || return
-    # Cut off in between, the next run finds the old one again.
+    # If this is interrupted, the next run finds the old one.
     rm -rf "$good.old" || return
     [ ! -d "$good" ] || mv "$good" "$good.old" || return
     mv "$good.new" "$good" && rm -rf "$good.old"
@@ -101,5 +101,5 @@ well "$action" "$ready" || failed "$problem"
 mkdir -p "${stamp%/*}"
 keep || { echo "$unit: what it runs with cannot be kept in $good" >&2; exit 1; }
 if [ "$ready" ]; then printf '%s\n' "$ready" > "$probe.new" && mv -f "$probe.new" "$probe" || exit 1; fi
-# What has this stamp passed: nothing writes it, or leaves it, before the unit was ready.
+# A state with this stamp has passed: the stamp is written only when the unit is ready.
 printf '%s\n' "$value" > "$stamp.new" && mv -f "$stamp.new" "$stamp"

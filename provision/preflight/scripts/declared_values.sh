@@ -8,8 +8,8 @@ known=unknown
 echo "asked=zone|$known|$(awk -v zone="$zone" '$1 == "L" && $3 == zone {print $2; exit}' \
     /usr/share/zoneinfo/tzdata.zi 2>/dev/null)"
 # An index that is a day old may lack what its source has now, as one does that was read before the sources
-# changed. Files of the index bear the time that their server gave them, so only a young one says when.
-whole() {  # whole: the files of the index that are there, but those of media and of security updates
+# changed. Files of the index have the time of their server, so only a recent one shows when it was read.
+whole() {  # whole: print the existing files of the index, except those of media and of security updates
     # shellcheck disable=SC2016  # names of apt
     apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(FILENAME)' 'Created-By: Packages' 2>/dev/null |
         while read -r uri release file; do
@@ -17,7 +17,7 @@ whole() {  # whole: the files of the index that are there, but those of media an
             for file in "$file" "$file".*; do [ ! -s "$file" ] || printf '%s\n' "$file"; done
         done
 }
-fresh() {  # fresh: whether apt knows what its sources have
+fresh() {  # fresh: whether apt's index of its sources is current
     [ "$(whole)" ] || return 1
     # shellcheck disable=SC2086  # a list of words
     { whole; ls -d $stamps 2>/dev/null; } | while IFS= read -r file; do

@@ -38,7 +38,7 @@ done
 echo "gpus=$(gpus "" | wc -l)"
 ! command -v nvidia-smi >/dev/null ||
     nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null | sed 's/^/gpu_mb=/'
-# As deploys.disk.devices has it: neither memory, network nor medium that can be taken out, nor too small.
+# As in deploys.disk.devices: no memory, network or removable medium, and not too small.
 echo "data_disk_mb=$(lsblk -bnro NAME,TYPE,SIZE,RM,MOUNTPOINT,PKNAME 2>/dev/null | awk '
     $2 != "disk" {used[$NF] = 1; next}
     $1 !~ /^(zram|ram|nbd|fd|loop|sr)[0-9]/ && $3 >= 335544320 && $4 == 0 {size[$1] = $3}

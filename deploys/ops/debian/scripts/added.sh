@@ -1,12 +1,12 @@
 # shellcheck shell=sh
-# A file with a line break in its name would be two in a list; what is mounted in a folder is not looked at,
-# and a purge goes through it.
+# A file name with a line break would count as two; mounted file systems in a folder are not searched, but a
+# purge would delete their files.
 
 . deploys/ops/paths/scripts/originals.sh
 : "${packages?}" "${folders?}" "${mounts?}"
 # shellcheck disable=SC2086  # a list of words
 known=$(dpkg-query -L $packages 2>/dev/null | grep -e "^$etc/")
-own() {  # own: the folders right in /etc that $packages alone have, but those that programs fill for all
+own() {  # own: folders directly in /etc that belong only to $packages, except those that all programs fill
     printf '%s\n' "$known" | grep -x -e "$etc/[^/]*" | while IFS= read -r folder; do
         case $folder in "$etc/ssl"|"$etc/apparmor.d") continue ;; esac
         [ -d "$folder" ] || continue
@@ -14,13 +14,13 @@ own() {  # own: the folders right in /etc that $packages alone have, but those t
         package_of "$folder" | grep -qvxF -e "$(printf '%s\n' $packages)" || printf '%s\n' "$folder"
     done
 }
-declared() {  # declared: a line `FOLDER<TAB>PATTERN...` for each of $folders that is there
+declared() {  # declared: print `FOLDER<TAB>PATTERN...` for each of $folders that exists
     { if [ "$folders" = '*' ]; then own; else printf '%s\n' "$folders"; fi; } | while IFS= read -r line; do
         folder=${line%%	*}
         [ ! -d "$folder" ] || [ -L "$folder" ] || printf '%s\n' "$line"
     done
 }
-obstacles() {  # obstacles: why a purge would not leave in $folders what was added
+obstacles() {  # obstacles: print why added files in $folders would not survive a purge
     declared | cut -f 1 | while IFS= read -r folder; do
         awk -v "folder=$folder" '$5 == folder || index($5, folder "/") == 1 {
             print "something is mounted on " $5 ", which removing the packages would empty" }' "$mounts"
@@ -29,7 +29,7 @@ obstacles() {  # obstacles: why a purge would not leave in $folders what was add
     done
     true
 }
-added() {  # added: what is in $folders and not of $packages
+added() {  # added: print the files in $folders that do not belong to $packages
     noted=$(cat "$mine/ours" 2>/dev/null)
     declared | while IFS= read -r line; do
         folder=${line%%	*}

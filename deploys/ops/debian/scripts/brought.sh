@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2046,SC2086  # names of packages are lists of words
 # Candidates are packages that only this component brought and wants, and that are not marked as manual. Of
-# these, a package stays when another one could not stay without it, together with its own dependencies; and
+# these, a package is kept, with its dependencies, if another one depends on it; and
 # when a package that was installed later recommends it. Earlier packages worked without it.
 
 . deploys/ops/debian/scripts/records.sh
@@ -15,7 +15,7 @@ theirs=$(apt-mark $installed_only showmanual 2>/dev/null)
 if grep -q '^there ' "$component" 2>/dev/null; then
     theirs=$(printf '%s\n' "$theirs" | grep -xF -e "$(lines marked "$component")")
 else
-    # Of an earlier version, which marked nothing.
+    # Of an earlier version, which did not mark packages.
     theirs=$(printf '%s\n' "$theirs" | grep -vxF -e "$(lines wants "$component")")
 fi
 going=$(brought "$component" | while read -r name; do
@@ -23,7 +23,7 @@ going=$(brought "$component" | while read -r name; do
     state=$(dpkg-query -W -f='${db:Status-Status}\n' "$name" 2>/dev/null | head -n 1)
     case $state in installed|config-files|half-*|unpacked|triggers-*) echo "$name" ;; esac
 done)
-recommended() {  # recommended: those of $going that packages which came later recommend for lack of others
+recommended() {  # recommended: print those of $going that only later packages recommend
     came=$(there | grep -vxF -e "$(lines there "$component")" |
         grep -vxF -e "$(records . | while read -r file; do brought "$file"; done)")
     [ "$came" ] || return 0
@@ -57,7 +57,7 @@ recommended() {  # recommended: those of $going that packages which came later r
         }' | sort -u
 }
 [ ! "$going" ] || going=$(printf '%s\n' "$going" | grep -vxF -e "$(recommended)")
-# Another package may have to come in the place of one that goes: then that is needed as well.
+# If removing a package would install another one in its place, it is needed as well.
 taken() { apt-get $installed_only -s -q remove -- $1 2>/dev/null | sed -En 's/^(Remv|Inst) ([^ ]*).*/\2/p' | sort -u; }
 beyond() { taken "$*" | grep -vxF -e "$going" | grep -q .; }
 # Of many packages few are needed: those are bisected instead of asking apt for each.

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # `cloud-init status --wait` prints nothing until it ends; this checks for the same states. Before its first
-# run it is waited for only while systemd has a job to start it: a masked one never starts.
+# run, wait only while systemd has a job to start it: if it is masked, it never starts.
 
 . deploys/ops/debian/scripts/holder.sh
 export LC_ALL=C

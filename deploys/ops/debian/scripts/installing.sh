@@ -28,7 +28,7 @@ begin() {  # begin: record installed packages, and first those of an interrupted
     [ "$record" ] || return 0
     mkdir -p "${record%/*}"
     earlier || (umask 077; first) || return
-    rm -f "$record.before"  # of earlier versions: it does not show whose packages came
+    rm -f "$record.before"  # of earlier versions: it does not show which component installed packages
     [ ! -f "$record.log" ] || finish ""
     {
         [ ! -f "$record" ] || cat "$record"
@@ -36,7 +36,7 @@ begin() {  # begin: record installed packages, and first those of an interrupted
         dpkg-query -W -f='${Package} ${db:Status-Status}\n' | sed -n 's/^\(.*\) config-files$/residual \1/p'
     } | grep . | sort -u > "$record.new" && mv -f "$record.new" "$record"
 }
-finish() {  # finish WANTED: note what installations have brought, and what is wanted now that it is there
+finish() {  # finish WANTED: record the packages that installations have brought, and the wanted ones
     [ "$record" ] || return 0
     all=$(brought "$record" | grep -xF -e "$(there)")
     new=$(printf '%s\n' "$all" | grep -vxF -e "$(lines marked "$record")")
@@ -46,7 +46,7 @@ finish() {  # finish WANTED: note what installations have brought, and what is w
         [ ! "$all" ] || printf 'brought %s\n' $all
     } | sort -u > "$record.new" && mv -f "$record.new" "$record" || return
     protect
-    # apt marks dependencies itself, but not if it is killed, and forgets the mark of what is not whole.
+    # apt marks dependencies itself, but not if it is killed, and drops the mark of incomplete packages.
     [ ! "$new$automatic" ] || apt-mark $installed_only auto $new $automatic >/dev/null
     whole=$(dpkg-query -W -f='${Package} ${db:Status-Status}\n' | sed -n 's/ installed$//p')
     {

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 
 : "${inputs?}" "${form?}" "${origins?}" "${known?}"
-pending() {  # NAME=VERSION of what is there and would be upgraded, from wanted origins
+pending() {  # print NAME=VERSION of packages that would be upgraded, from wanted origins
     # shellcheck disable=SC2086  # $inputs are several paths
     there=$(find -L $inputs -type f -printf '%p %s %C@\n' 2>/dev/null | sort)
     digest=$(printf '%s\n' "$form" "$origins" "$there" | sha256sum)
@@ -15,7 +15,7 @@ pending() {  # NAME=VERSION of what is there and would be upgraded, from wanted 
         grep -E -e "$origins" | cut -d ' ' -f 1)
     printf '%s\n' "$found"
     if [ -d "${known%/*}" ]; then
-        # Several runs may look at once.
+        # Several runs may check at the same time.
         { printf '%s\n' "$digest" "$found" > "$known.$$" && mv "$known.$$" "$known"; } || rm -f "$known.$$"
     fi
 }

@@ -2,7 +2,7 @@
 
 . deploys/ops/debian/scripts/records.sh
 : "${record?}" "${protected?}"
-protect() {  # protect: have apt keep what the components want
+protect() {  # protect: configure apt to keep the packages that components want
     wants=$(records "${record%/*}" | while read -r file; do lines wants "$file"; done | sort -u)
     [ "$wants" ] || { rm -f "$protected"; return; }
     {

@@ -4,11 +4,11 @@
 
 native=$(dpkg --print-architecture 2>/dev/null)
 lines() { sed -n "s/^$1 //p" "$2" 2>/dev/null; }
-there() {  # there: the names of the packages that are there, were it only in part
+there() {  # there: print the names of installed packages, also incompletely installed ones
     dpkg-query -W -f='${Package} ${db:Status-Status}\n' |
         sed -En 's/ (installed|unpacked|half-.*|triggers-.*)$//p' | sort -u
 }
-logged() {  # logged RECORD: what its installations that are not yet noted have installed
+logged() {  # logged RECORD: print the packages of its installations that are not recorded yet
     [ ! -f "$1.log" ] || awk -v native=":$native" -F ': ' '
         $1 != "processing" { next }
         { name = $3; start = length(name) - length(native) + 1
@@ -18,7 +18,7 @@ logged() {  # logged RECORD: what its installations that are not yet noted have 
         END { for (name in came) print name }' "$1.log"
 }
 brought() { { lines brought "$1"; logged "$1"; } | sort -u; }  # brought RECORD
-records() {  # records FOLDER: those in it, a path a line
+records() {  # records FOLDER: print its records, one path per line
     for file in "$1"/*; do
         case $file in *.log|*.new|*.before|*.added) continue ;; esac
         [ ! -f "$file" ] || echo "$file"

@@ -20,7 +20,7 @@ harmless() {
     echo "hint: check the plan again: packages that need them were installed in the meantime" >&2
     return 1
 }
-left() {  # left: those whose configuration is still there, and was not before they were installed
+left() {  # left: print packages whose configuration remains and did not exist before their installation
     dpkg-query -W -f='${Package} ${db:Status-Status}\n' $packages 2>/dev/null |
         sed -n 's/ config-files$//p' | grep -vxF -e "$(lines residual "$record")"
 }
@@ -36,14 +36,14 @@ if [ "$packages" ]; then
     [ ! "$purge" ] || [ ! "$names" ] || apt $installed_only purge -- $names || purged=
     bring_back && [ "$purged" ] || exit 1
 fi
-# A unit whose file went is ended as well. Systemd no longer knows how that would have done it, and need not:
-# nftables would take the rules of other programs along.
+# Also end a unit whose file was removed. systemd no longer knows its stop command, which is not wanted anyway:
+# that of nftables would delete the rules of other programs.
 systemctl daemon-reload 2>/dev/null
 fileless | grep -vxF -e "$before" | xargs -r systemctl stop
-# And one that had failed is listed as such although its file is gone.
+# A failed unit is still listed after its file was removed.
 systemctl list-units --all --state=failed --plain --no-legend 2>/dev/null |
     sed -n 's/^\([^ ]*\) *not-found .*/\1/p' | xargs -r systemctl reset-failed
-# What stays for the sake of others is theirs from now on.
+# Packages that are kept because others need them no longer belong to the component.
 brought "$record" | grep -vxF -e "$(printf '%s\n' $packages)" | while read -r name; do
     records "${record%/*}" | grep -vxF "$record" |
         while read -r other; do echo "brought $name" >> "$other"; done

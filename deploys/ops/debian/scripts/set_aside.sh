@@ -2,14 +2,14 @@
 
 . deploys/ops/debian/scripts/added.sh
 : "${record?}" "${stage?}"
-unhindered() {  # unhindered: whether nothing keeps a purge from leaving what was added
+unhindered() {  # unhindered: whether added files can be kept over a purge
     why=$(obstacles)
     [ "$why" ] || return 0
     printf '%s\n' "$why" | sed 's/^/the packages are not removed: /' >&2
     echo "hint: unmount or rename it, and run again" >&2
     return 1
 }
-set_aside() {  # set_aside: keep what was added, with the folders that lead there
+set_aside() {  # set_aside: archive added files, with their parent folders
     found=$(added) || return
     [ "$found" ] || return 0
     ways=$(printf '%s\n' "$found" | while IFS= read -r way; do
@@ -27,7 +27,7 @@ set_aside() {  # set_aside: keep what was added, with the folders that lead ther
         sync "${record%/*}"
     )
 }
-settle() {  # settle FROM TO: move to the folder TO what is missing there, in a shell of its own
+settle() {  # settle FROM TO: move files to the folder TO that are missing there, in a separate shell
     # Not through a link: the folder may belong to a user who replaces it by one.
     cd -P -- "$2" && [ "$(pwd -P)" = "$2" ] || { echo "$2 is a link, which is not followed" >&2; exit 1; }
     for one in "$1"/* "$1"/.[!.]* "$1"/..?*; do
@@ -43,10 +43,10 @@ settle() {  # settle FROM TO: move to the folder TO what is missing there, in a 
         fi
     done
 }
-bring_back() {  # bring_back: what was set aside and is gone; what is there is newer
+bring_back() {  # bring_back: restore archived files that are missing; existing ones are newer
     rm -rf "$stage" || return
     [ -f "$record.added" ] || return 0
-    # On the file system of /etc, so that each file is put in place whole.
+    # On the file system of /etc, so that each file is moved atomically.
     mkdir -m 0700 "$stage" && tar -C "$stage" -xpf "$record.added" && sync -f "$stage" || return
     (settle "$stage$etc" "$etc") || return
     rm -rf "$stage" && sync -f "$etc" && rm -f "$record.added"

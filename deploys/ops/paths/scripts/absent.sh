@@ -15,7 +15,7 @@ if ! careful "$path"; then
     rm -rf -- "$path" && { [ ! "$whose" ] || [ ! -d "$mine" ] || forget "$path"; }
     exit
 fi
-gone() {  # gone FILE: removed, by no link of another user's
+gone() {  # gone FILE: remove it, without following links of other users
     if [ "$(keeper "$(dirname "$1")")" ]; then python3 -I -c "$remove" "$1"; else rm -f -- "$1"; fi
 }
 going "$path" | while IFS= read -r line; do

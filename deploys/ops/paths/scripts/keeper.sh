@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 
-keeper() {  # keeper FOLDER: the user, other than root and this one, who may change what the path leads to
+keeper() {  # keeper FOLDER: print the user, other than root and the current one, who may redirect the path
     kept=
     for way in "$1" "$(readlink -m -- "$1")"; do
         while :; do
@@ -18,12 +18,12 @@ keeper() {  # keeper FOLDER: the user, other than root and this one, who may cha
     done
     echo "$kept"
 }
-as_keeper() {  # as_keeper USER COMMAND...: with the rights of USER and no other
+as_keeper() {  # as_keeper USER COMMAND...: run it with the rights of USER only
     user=$1
     shift
     (cd / && exec setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups --inh-caps=-all -- "$@")
 }
-own_only() {  # own_only PATH USER OWNER: fails where what lies in USER's folder is to belong to OWNER
+own_only() {  # own_only PATH USER OWNER: fail if a file in USER's folder is to belong to OWNER
     [ "$2" = "$3" ] && return
     echo "$1 cannot belong to $3: $2 owns the folder, and may replace it" >&2
     return 1

@@ -6,7 +6,7 @@ umask 077
 chown "$ownership" "$file"
 chmod "$mode" "$file"
 if [ "$file" != "$dest" ]; then
-    # Or a power cut might leave the name, and the record of the digest, to a file that is still empty.
+    # Otherwise after a power cut the name, and the record of the digest, might refer to an empty file.
     sync "$file"
     mv -fT "$file" "$dest"
     rm -f "$dest".*.part

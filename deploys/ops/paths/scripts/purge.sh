@@ -23,7 +23,7 @@ printf '%s\n' "$paths" | while IFS= read -r path; do
     else
         rm -rf -- "$path"
         case $path in
-            # Folders that were made to hold it.
+            # Folders that were created for it.
             /var/lib/*/*)
                 inside=${path#/var/lib/}
                 (cd /var/lib && rmdir -p --ignore-fail-on-non-empty -- "${inside%/*}")

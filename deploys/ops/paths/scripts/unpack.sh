@@ -15,7 +15,7 @@ tar -xzf "$part" -C "$fresh" --no-same-owner
 (cd "$fresh" && find . -type f -exec sha256sum {} +) > "$dest.sums"
 mv "$dest.sums" "$fresh/$sums"
 printf '%s\n' "$content" > "$fresh/$marker"
-# Or a power cut might leave the marker next to files that are still empty.
+# Otherwise after a power cut the marker might be next to empty files.
 sync -f "$fresh"
 rm -rf "$dest"
 mv -T "$fresh" "$dest"
