@@ -28,7 +28,7 @@ def unforeseen(error: Exception, log: Path | None) -> ClawdError:
 def kept_in_log(error: Exception) -> Path | None:
     """Write the traceback of an unexpected error into a separate log; return its path, or `None`."""
     try:
-        with RunLog("fault") as log:
+        with RunLog("internal-error") as log:
             log.exception("the command failed")
             return log.path
     except ClawdError:
