@@ -1,4 +1,4 @@
-"""What only the laptop has for a host; components receive it in addition to their settings."""
+"""Supplies of the laptop for a host, which components receive in addition to their settings."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ MORE_PASSES = 3
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What a pass of `up` leaves to the next: former places of bots, and former authorities of hosts.
+    """The rest that a pass of `up` leaves to the next: former addresses of bots, and former authorities.
 
     `changed` is whether the pass changed anything; a further one would find the same otherwise.
     """
@@ -96,7 +96,7 @@ class Left:
 
     @property
     def next_pass(self) -> str:
-        """What the next pass does, in words."""
+        """Return what the next pass does, for the user."""
         if not self.rotation.former:
             return "nginx has moved: in a second pass, the bots leave their former ports"
         if self.rotation.introducing:
@@ -105,7 +105,7 @@ class Left:
 
     @property
     def unfinished(self) -> str:
-        """What remains while the next pass does not run, in words."""
+        """Return what remains until the next pass, for the user."""
         texts = []
         if self.places:
             texts.append("bots still listen on their former ports")

@@ -13,7 +13,7 @@ from inventory.values import MIB, size_in_bytes
 
 
 class PackageSettings(ComponentSettings):
-    """Where Elastic's packages come from. Paths are those of the laptop."""
+    """The source of Elastic's packages. Paths are those of the laptop."""
 
     version: str = ElasticPackages().version
     mirror: str = ELASTIC_REPOSITORY

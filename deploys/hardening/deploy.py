@@ -132,7 +132,7 @@ LOGS = ("/var/log/fail2ban.log", "/var/log/unattended-upgrades")
 
 @dataclass(frozen=True, slots=True)
 class TimeKeeping:
-    """What keeps a host's time: its own machine when it is a container, or another program than timesyncd."""
+    """The clock of a host: kept by its machine if it is a container, or by another program than timesyncd."""
 
     container: bool = False
     other: str = ""
@@ -146,7 +146,7 @@ class TimeKeeping:
 
 
 class ClockFact(Fact):
-    """What keeps the time, and the release."""
+    """The program that keeps the time, and the release of the host."""
 
     def command(self) -> str:
         """Return a script that prints whether it is a container, another time daemon, and the release."""

@@ -54,7 +54,7 @@ SYSCTL: Mapping[str, str] = MappingProxyType(
 
 
 class Fail2banSettings(ComponentSettings):
-    """When an address is banned."""
+    """Limits after which an address is banned."""
 
     tries: int = 5
     within: Duration = "10m"

@@ -24,7 +24,7 @@ ENABLED = frozenset({"enabled", "static", "alias", "indirect", "generated"})
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """How a systemd unit has to run: what it reads, and what shows that it serves.
+    """A systemd unit as it should run: the files that it reads, and its readiness probe.
 
     `ready`, `before` and `undo` are shell commands.
     """

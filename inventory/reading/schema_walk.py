@@ -17,7 +17,7 @@ from inventory.reading.source import KeyPath
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """What the model expects at one key path.
+    """The part of the model at one key path.
 
     `kinds` are the types allowed there (None left out), `constraints` the limits on the value,
     `optional` whether it may be left empty.

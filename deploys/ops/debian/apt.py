@@ -37,7 +37,7 @@ _BUSY = program("deploys/ops/debian/scripts/busy.sh")
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """What blocks apt: cloud-init with its `status`, or a process that holds a lock."""
+    """A reason why apt is blocked: cloud-init with its `status`, or a process that holds a lock."""
 
     status: str = ""
     pid: int = 0
