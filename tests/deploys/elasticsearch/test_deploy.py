@@ -82,7 +82,7 @@ def test_plan_reports_a_host_that_refuses_max_map_count(tmp_path: Path) -> None:
     settings = settings_for(declared(ONE), "log1")
     run = plan(elasticsearch.apply, "elasticsearch", settings, tmp_path, facts=facts)
     (config, *_) = (change for change in run.changes if change.path == elasticsearch.CONFIG)
-    assert any("This host refuses vm.max_map_count" in line for line in config.diff)
+    assert any("This host does not allow vm.max_map_count" in line for line in config.diff)
     assert "vm.max_map_count" not in paths(run)
     raised = plan(elasticsearch.apply, "elasticsearch", settings, tmp_path)
     assert {"vm.max_map_count", "/etc/sysctl.d/60-clawd-elasticsearch.conf"} <= set(paths(raised))

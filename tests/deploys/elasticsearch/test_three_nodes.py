@@ -121,7 +121,7 @@ def test_memory_mapping_is_off_where_the_host_refuses_max_map_count(hosts: list[
         mapped = writable or count >= 262144
         lines = host.on("grep -B1 allow_mmap /etc/elasticsearch/elasticsearch.yml")
         assert f"node.store.allow_mmap: {'true' if mapped else 'false'}" in lines
-        assert ("This host refuses vm.max_map_count" in lines) is not mapped
+        assert ("This host does not allow vm.max_map_count" in lines) is not mapped
 
 
 def test_replaced_first_node_joins_the_existing_cluster(hosts: list[LogHost]) -> None:

@@ -90,7 +90,7 @@ def test_only_ssh_ports_in_use_or_declared_are_open_for_ssh(settings: dict[str, 
 
 
 def test_management_without_the_client_in_use_is_refused() -> None:
-    with pytest.raises(HostError, match=r"198\.51\.100\.1, which is in none"):
+    with pytest.raises(HostError, match=r"198\.51\.100\.1, which is in no network"):
         prepared({"management": ["10.0.0.0/8"]}, client="198.51.100.1")
 
 
