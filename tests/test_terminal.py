@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from commands.sandbox import sandbox_up
 from provision import pipeline
 from provision.run import Exit, Outcome, Run
 from provision.sandbox.layout import MAX_HOSTS
+from tests import forked_cli
 from tests.test_cli import ROOT, in_process, inventory
 
 __all__ = ["in_process"]
@@ -25,11 +26,40 @@ __all__ = ["in_process"]
 AGE = "age1" + "q" * 58
 
 
-def run(*words: str | bytes, cwd: Path | bytes = ROOT, **options: Any) -> subprocess.CompletedProcess[bytes]:
+def run(
+    *words: str | bytes,
+    cwd: Path | bytes = ROOT,
+    environment: Mapping[str, str | bytes] | None = None,
+    typed: bytes = b"",
+) -> subprocess.CompletedProcess[bytes]:
+    environment = {"JWT_SECRET": "x" * 40, **(environment or {})}
+    return forked_cli.run(*words, cwd=cwd, environment=environment, typed=typed)
+
+
+def run_anew(
+    *words: str | bytes, cwd: Path | bytes = ROOT, **options: Any
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the program in an interpreter of its own."""
     environment = {**os.environ, "JWT_SECRET": "x" * 40, **options.pop("environment", {})}
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     command = [sys.executable, ROOT / "cli.py", *words]
     return subprocess.run(command, cwd=cwd, env=environment, timeout=60, check=False, **options)
+
+
+def test_fork_of_the_program_does_what_a_new_interpreter_does(tmp_path: Path) -> None:
+    inventory(tmp_path)
+    for words in (
+        ("plan", "-i", "prd", "--quiet"),
+        ("inventory", "check", "-i", "prod"),
+        ("plan", "--nonsense"),
+    ):
+        forked, anew = run(*words, cwd=tmp_path), run_anew(*words, cwd=tmp_path)
+        assert forked.stdout + forked.stderr
+        assert (forked.returncode, forked.stdout, forked.stderr) == (
+            anew.returncode,
+            anew.stdout,
+            anew.stderr,
+        )
 
 
 def one_sentence(done: subprocess.CompletedProcess[bytes]) -> str:
@@ -44,7 +74,7 @@ def one_sentence(done: subprocess.CompletedProcess[bytes]) -> str:
 
 def test_full_disk_at_standard_output_is_reported_with_its_reason() -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123
-        done = run("inventory", "schema", stdout=full)
+        done = run_anew("inventory", "schema", stdout=full)
     assert "cannot write to standard output: No space left on device" in one_sentence(done)
 
 
@@ -52,7 +82,7 @@ def test_closed_pipe_at_standard_output_is_reported_with_its_reason() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as pipe:
-        done = run("inventory", "schema", stdout=pipe)
+        done = run_anew("inventory", "schema", stdout=pipe)
     assert "the program that read it has ended" in one_sentence(done)
 
 
@@ -65,7 +95,7 @@ def test_closed_standard_stream_does_not_fail_the_command(closed: str) -> None:
 
 
 def test_encrypt_refuses_a_secret_that_is_not_utf_8_with_the_byte() -> None:
-    done = run("inventory", "encrypt", "--recipient", AGE, input=b"pass\xe9word")
+    done = run("inventory", "encrypt", "--recipient", AGE, typed=b"pass\xe9word")
     assert "cannot read standard input: byte 5 is not UTF-8" in one_sentence(done)
 
 
@@ -140,7 +170,7 @@ def test_inventory_that_is_not_utf_8_is_a_mistake_with_its_line(tmp_path: Path) 
 
 def test_terminal_without_utf_8_gets_replacement_characters(tmp_path: Path) -> None:
     inventory(tmp_path)
-    done = run("plan", "-i", "prod", cwd=tmp_path, environment={"PYTHONIOENCODING": "ascii"})
+    done = run_anew("plan", "-i", "prod", cwd=tmp_path, environment={"PYTHONIOENCODING": "ascii"})
     assert "cannot be reached" in one_sentence(done)
 
 
@@ -209,7 +239,7 @@ def test_damaged_recipients_file_is_reported(content: bytes, tmp_path: Path) -> 
     file = inventory(tmp_path)
     (file.parent / ".clawd").mkdir()
     (file.parent / ".clawd" / "recipients").write_bytes(content)
-    one_sentence(run("inventory", "encrypt", cwd=tmp_path, input=b"secret"))
+    one_sentence(run("inventory", "encrypt", cwd=tmp_path, typed=b"secret"))
 
 
 def test_pyinfra_alone_reports_the_field_of_host_data_that_is_wrong(tmp_path: Path) -> None:
@@ -232,10 +262,10 @@ def test_pyinfra_alone_reports_the_field_of_host_data_that_is_wrong(tmp_path: Pa
 def test_every_run_prints_the_path_of_its_log(tmp_path: Path) -> None:
     inventory(tmp_path)
     state = {"XDG_STATE_HOME": str(tmp_path / "state")}
-    done = run("plan", "-i", "prod", cwd=tmp_path, environment=state)
+    done = run_anew("plan", "-i", "prod", cwd=tmp_path, environment=state)
     (log,) = (tmp_path / "state").rglob("*.log")
     assert done.stderr.decode().endswith(f"log: {log}\n")
-    quiet = run("plan", "-i", "prod", "--quiet", cwd=tmp_path, environment=state)
+    quiet = run_anew("plan", "-i", "prod", "--quiet", cwd=tmp_path, environment=state)
     assert b"log:" not in quiet.stderr
     assert b"cannot be reached" in quiet.stderr
 
@@ -243,7 +273,7 @@ def test_every_run_prints_the_path_of_its_log(tmp_path: Path) -> None:
 def test_output_into_a_pipe_has_no_control_codes_and_no_wrapped_lines(tmp_path: Path) -> None:
     inventory(tmp_path)
     environment = {"FORCE_COLOR": "1", "COLUMNS": "20", "TERM": "xterm"}
-    done = run("plan", "-i", "prod", cwd=tmp_path, environment=environment)
+    done = run_anew("plan", "-i", "prod", cwd=tmp_path, environment=environment)
     said = done.stderr.decode()
     for code in ("\r", "\x1b[2K", "\x1b[1A", "\x1b[?25l"):
         assert code not in said, "lines are redrawn in a pipe"
@@ -316,7 +346,7 @@ def in_json(done: subprocess.CompletedProcess[bytes]) -> dict[str, Any]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_json_of_every_command_lists_unreachable_hosts(command: str, tmp_path: Path) -> None:
     inventory(tmp_path)
-    printed = in_json(run(command, "-i", "prod", "--json", cwd=tmp_path))
+    printed = in_json(run_anew(command, "-i", "prod", "--json", cwd=tmp_path))
     assert printed["exit"] == 1
     assert list(printed["unreachable"]) == ["one"]
     assert "cannot be reached" in printed["unreachable"]["one"]
@@ -370,7 +400,7 @@ def test_json_has_every_field_when_a_command_succeeds(
 
 def test_progress_of_json_commands_goes_to_standard_error(tmp_path: Path) -> None:
     inventory(tmp_path)
-    done = run("plan", "-i", "prod", "--json", cwd=tmp_path)
+    done = run_anew("plan", "-i", "prod", "--json", cwd=tmp_path)
     assert done.stdout.startswith(b"{")
     assert b"connecting" in done.stderr
 
