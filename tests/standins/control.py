@@ -8,6 +8,8 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
+from tests.standins.plain_http import NO_TLS
+
 Seen = TypeVar("Seen")
 
 
@@ -17,7 +19,7 @@ class Control:
     def __init__(self, base_url: str, **query: str) -> None:
         self.base_url = base_url
         self._query = query
-        self._client = httpx.Client(base_url=base_url, timeout=60, trust_env=False)
+        self._client = httpx.Client(base_url=base_url, timeout=60, trust_env=False, verify=NO_TLS)
 
     def __enter__(self) -> Self:
         return self

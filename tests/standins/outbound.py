@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import ssl
 from dataclasses import dataclass, field
@@ -33,14 +34,22 @@ def is_address(host: str) -> bool:
 
 def trust(ca: Path | None, certificate: str | None = None) -> ssl.SSLContext:
     """Return a context that trusts `certificate` (PEM) alone, else `ca`, else the public authorities."""
+    if certificate is None and ca is None:
+        return _public()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if certificate is not None:
         context.load_verify_locations(cadata=certificate)
-    elif ca is not None:
-        context.load_verify_locations(cafile=str(ca))
     else:
-        context.load_default_certs()
+        context.load_verify_locations(cafile=str(ca))
+    return context
+
+
+@functools.cache
+def _public() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_default_certs()
     return context
 
 

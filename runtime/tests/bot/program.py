@@ -20,6 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from tests.standins.plain_http import NO_TLS
+
 RUNTIME = Path(__file__).parents[2]
 START_SECONDS = 20.0
 
@@ -123,7 +125,7 @@ class Program:
             time.sleep(0.02)
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, trust_env=False, timeout=10.0)
+        return httpx.get(self.url + path, trust_env=False, verify=NO_TLS, timeout=10.0)
 
     def kill(self) -> None:
         """Kill the process with SIGKILL."""

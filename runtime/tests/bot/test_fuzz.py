@@ -34,6 +34,7 @@ from tests.bot.postgres import PASSWORD, Server
 from tests.bot.program import Program, model_server
 from tests.standins.feishu.envelope import encrypt, sealed, signed
 from tests.standins.feishu.state import Credentials
+from tests.standins.plain_http import NO_TLS
 from tests.standins.serve import serving
 
 REQUESTS = int(os.environ.get("CLAWD_TEST_FUZZ", "5000"))
@@ -285,7 +286,10 @@ def _wait_introduced(program: Program) -> None:
     deadline = time.monotonic() + 20
     headers = HEADERS | {"X-Telegram-Bot-Api-Secret-Token": SECRET}
     url = f"{program.url}/telegram/webhook"
-    while httpx.post(url, json={"update_id": 0}, headers=headers, trust_env=False).status_code == 503:
+    while (
+        httpx.post(url, json={"update_id": 0}, headers=headers, trust_env=False, verify=NO_TLS).status_code
+        == 503
+    ):
         assert time.monotonic() < deadline, program.log.read_text()[-3000:]
         time.sleep(0.05)
 
@@ -305,7 +309,9 @@ async def _post(http: httpx.AsyncClient, made: Made) -> int:
 async def attack(program: Program, make: Callable[[random.Random], Made], r: random.Random) -> Counter[int]:
     statuses: Counter[int] = Counter()
     limits = httpx.Limits(max_connections=AT_ONCE)
-    async with httpx.AsyncClient(base_url=program.url, trust_env=False, timeout=60.0, limits=limits) as http:
+    async with httpx.AsyncClient(
+        base_url=program.url, trust_env=False, verify=NO_TLS, timeout=60.0, limits=limits
+    ) as http:
 
         async def some(count: int) -> None:
             for _ in range(count):
@@ -340,7 +346,9 @@ async def test_fuzzed_requests_cause_no_server_error_or_exit(
         # Later messages are answered as before.
         made = UPDATE | {"update_id": 2**40, "message": {**UPDATE["message"], "text": "still there?"}}  # type: ignore[dict-item]
         headers = HEADERS | {"X-Telegram-Bot-Api-Secret-Token": SECRET}
-        answer = httpx.post(f"{program.url}/telegram/webhook", json=made, headers=headers, trust_env=False)
+        answer = httpx.post(
+            f"{program.url}/telegram/webhook", json=made, headers=headers, trust_env=False, verify=NO_TLS
+        )
         assert answer.status_code == 200
         program.settle(60.0)
         assert program.process is not None

@@ -25,6 +25,7 @@ from lark_oapi.core.token import TokenManager
 from tests.standins.control import Control
 from tests.standins.feishu.app import FeishuStandin
 from tests.standins.feishu.state import Credentials
+from tests.standins.plain_http import NO_TLS
 from tests.standins.serve import serving
 
 APP = Credentials()
@@ -64,7 +65,7 @@ def asked(control: Control, **more: Any) -> str:
 
 def token(control: Control, **changes: str) -> dict[str, Any]:
     body = {"app_id": APP.app_id, "app_secret": APP.app_secret} | changes
-    response = httpx.post(control.base_url + TOKEN_PATH, json=body)
+    response = httpx.post(control.base_url + TOKEN_PATH, json=body, verify=NO_TLS)
     assert response.status_code == 200
     answer: dict[str, Any] = response.json()
     return answer
@@ -117,7 +118,12 @@ def test_token_is_renewed_in_its_last_half_hour(control: Control) -> None:
     assert second["tenant_access_token"] != first["tenant_access_token"]
     for each in (first, second):
         headers = {"Authorization": f"Bearer {each['tenant_access_token']}"}
-        assert httpx.get(f"{control.base_url}/open-apis/bot/v3/info", headers=headers).json()["code"] == 0
+        assert (
+            httpx.get(f"{control.base_url}/open-apis/bot/v3/info", headers=headers, verify=NO_TLS).json()[
+                "code"
+            ]
+            == 0
+        )
 
 
 @pytest.mark.parametrize(
@@ -128,16 +134,16 @@ def test_call_without_a_valid_token_is_refused(
     control: Control, authorization: str | None, code: int
 ) -> None:
     headers = {"Authorization": authorization} if authorization else {}
-    response = httpx.get(f"{control.base_url}/open-apis/bot/v3/info", headers=headers)
+    response = httpx.get(f"{control.base_url}/open-apis/bot/v3/info", headers=headers, verify=NO_TLS)
     assert (response.status_code, response.json()["code"]) == (400, code)
 
 
 def test_expired_token_is_refused(control: Control) -> None:
     headers = {"Authorization": f"Bearer {token(control)['tenant_access_token']}"}
     info = f"{control.base_url}/open-apis/bot/v3/info"
-    assert httpx.get(info, headers=headers).json()["bot"]["open_id"].startswith("ou_")
+    assert httpx.get(info, headers=headers, verify=NO_TLS).json()["bot"]["open_id"].startswith("ou_")
     control.post("tokens", seconds=7201)
-    assert httpx.get(info, headers=headers).json()["code"] == 99991663
+    assert httpx.get(info, headers=headers, verify=NO_TLS).json()["code"] == 99991663
 
 
 def test_same_uuid_sends_a_message_once(control: Control) -> None:
@@ -193,13 +199,13 @@ def test_calls_of_the_whole_app_are_rate_limited(control: Control) -> None:
     headers = {"Authorization": f"Bearer {token(control)['tenant_access_token']}"}
     path = f"{control.base_url}/open-apis/im/v1/messages/{asked(control)}/reply"
     body = {"msg_type": "text", "content": TEXT}
-    *_, last = [httpx.post(path, headers=headers, json=body) for _ in range(3)]
+    *_, last = [httpx.post(path, headers=headers, json=body, verify=NO_TLS) for _ in range(3)]
     assert (last.status_code, last.json()["code"]) == (429, 99991400)
     assert 25 <= int(last.headers["x-ogw-ratelimit-reset"]) <= 31
 
 
 def test_unknown_path_is_answered_404(control: Control) -> None:
-    assert httpx.get(f"{control.base_url}/open-apis/im/v9/nothing").status_code == 404
+    assert httpx.get(f"{control.base_url}/open-apis/im/v9/nothing", verify=NO_TLS).status_code == 404
 
 
 def test_requested_faults_are_delivered_once(control: Control) -> None:

@@ -27,6 +27,7 @@ from tests.standins.feishu.app import FeishuStandin
 from tests.standins.feishu.envelope import Envelope, encrypt, plain, signed, wrapped
 from tests.standins.feishu.events import event_of, user_message
 from tests.standins.feishu.state import Credentials, Platform
+from tests.standins.plain_http import NO_TLS
 from tests.standins.serve import serving
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -54,7 +55,7 @@ class NodeReceiver:
 
     def post(self, envelope: Envelope) -> None:
         headers = {**envelope.headers, "Content-Type": "application/json"}
-        httpx.post(self.url, content=envelope.body, headers=headers, trust_env=False)
+        httpx.post(self.url, content=envelope.body, headers=headers, trust_env=False, verify=NO_TLS)
 
 
 @contextmanager

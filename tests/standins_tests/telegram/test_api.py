@@ -25,6 +25,7 @@ from aiogram.methods import DeleteMyCommands
 from aiogram.types import BotCommand, ReplyParameters
 
 from tests.standins.control import Control
+from tests.standins.plain_http import NO_TLS
 from tests.standins.serve import serving
 from tests.standins.telegram.app import TelegramStandin
 
@@ -86,10 +87,10 @@ def test_parameters_are_accepted_as_query_json_form_and_multipart(
     address = f"{url}/bot{TOKEN}/SendMessage"
     fields = {"chat_id": "7", "text": "a&b = ü"}
     answer = {
-        "query": lambda: httpx.get(address, params=fields),
-        "json": lambda: httpx.post(address, json=fields | {"chat_id": 7}),
-        "form": lambda: httpx.post(address, data=fields),
-        "multipart": lambda: httpx.post(address, data=fields, files={"spare": b"\x00\xff"}),
+        "query": lambda: httpx.get(address, params=fields, verify=NO_TLS),
+        "json": lambda: httpx.post(address, json=fields | {"chat_id": 7}, verify=NO_TLS),
+        "form": lambda: httpx.post(address, data=fields, verify=NO_TLS),
+        "multipart": lambda: httpx.post(address, data=fields, files={"spare": b"\x00\xff"}, verify=NO_TLS),
     }[way]()
     assert answer.json()["result"]["text"] == "a&b = ü"
 

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from tests.bot.test_alerts import alert, notification
 from tests.standins.control import Control
 from tests.standins.feishu.app import FeishuStandin
 from tests.standins.feishu.state import Credentials
+from tests.standins.plain_http import NO_TLS
 from tests.standins.serve import serving
 from tests.standins.telegram.app import TelegramStandin
 
@@ -50,7 +51,9 @@ class Setting:
 
     def notify(self, what: Any, token: str = TOKEN) -> httpx.Response:
         headers = {"Authorization": f"Bearer {token}"}
-        return httpx.post(f"{self.program.url}/alerts", json=what, headers=headers, trust_env=False)
+        return httpx.post(
+            f"{self.program.url}/alerts", json=what, headers=headers, trust_env=False, verify=NO_TLS
+        )
 
     def sent(self) -> tuple[list[str], list[str]]:
         telegram = [message["text"] for message in self.telegram.get("sent", chat_id=str(CHAT))]
@@ -60,6 +63,19 @@ class Setting:
 
 @pytest.fixture
 def setting(tmp_path: Path) -> Iterator[Setting]:
+    with started(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+    """Yield one bot for the tests whose requests are refused and leave nothing in it."""
+    with started(tmp_path_factory.mktemp("refusing")) as made:
+        yield made
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[Setting]:
     with ExitStack() as stack:
         telegram = stack.enter_context(
             Control(stack.enter_context(serving(TelegramStandin([BOT_TOKEN]).app)))
@@ -74,7 +90,7 @@ def setting(tmp_path: Path) -> Iterator[Setting]:
             "alerts": {"language": "zh", "telegram_chat": CHAT, "feishu_chat": ROOM},
         }
         url = {"public_url": "https://bot.example.com"}
-        program = stack.enter_context(Program(tmp_path, model, channels, SECRETS, **url))
+        program = stack.enter_context(Program(folder, model, channels, SECRETS, **url))
         program.start()
         program.wait_alive()
         yield Setting(program, telegram, feishu)
@@ -108,14 +124,16 @@ def test_alert_is_sent_after_bot_was_killed(setting: Setting) -> None:
 @pytest.mark.parametrize(
     "header", [{}, {"Authorization": "Bearer other"}, {"Authorization": f"Basic {TOKEN}"}]
 )
-def test_request_without_valid_token_is_refused(setting: Setting, header: dict[str, str]) -> None:
-    posted = httpx.post(f"{setting.program.url}/alerts", json=notification(), headers=header, trust_env=False)
+def test_request_without_valid_token_is_refused(refusing: Setting, header: dict[str, str]) -> None:
+    posted = httpx.post(
+        f"{refusing.program.url}/alerts", json=notification(), headers=header, trust_env=False, verify=NO_TLS
+    )
     assert posted.status_code == 401
-    assert setting.sent() == ([], [])
+    assert refusing.sent() == ([], [])
 
 
-def test_invalid_notification_gets_400(setting: Setting) -> None:
-    refused = setting.notify({**notification(), "version": "5"})
+def test_invalid_notification_gets_400(refusing: Setting) -> None:
+    refused = refusing.notify({**notification(), "version": "5"})
     assert (refused.status_code, refused.json()["message"]) == (
         400,
         "not a notification of version 4: version",

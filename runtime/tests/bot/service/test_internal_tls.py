@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 from clawd_runtime.bot.settings import load_settings
 from clawd_runtime.errors import SettingsError
 from tests.bot.program import Program, free_port
+from tests.standins.plain_http import NO_TLS
 
 
 class Authority:
@@ -98,7 +99,7 @@ def test_internal_listener_accepts_only_signed_clients(tmp_path: Path, ours: Aut
             with pytest.raises(httpx.TransportError):
                 httpx.get(url, verify=refused, trust_env=False)
         with pytest.raises(httpx.TransportError):
-            httpx.get(url.replace("https", "http"), trust_env=False)
+            httpx.get(url.replace("https", "http"), trust_env=False, verify=NO_TLS)
         assert bot.terminate() == 0
     log = bot.log.read_text()
     assert f"listening on 127.0.0.1:{port} with TLS" in log
@@ -119,7 +120,7 @@ def test_bot_listens_on_further_addresses_with_and_without_tls(tmp_path: Path, o
             assert httpx.get(f"https://127.0.0.1:{number}/healthz", verify=known, trust_env=False).is_success
             with pytest.raises(httpx.TransportError):
                 httpx.get(f"https://127.0.0.1:{number}/healthz", verify=context(ours, None), trust_env=False)
-        assert httpx.get(f"http://127.0.0.1:{plain}/healthz", trust_env=False).is_success
+        assert httpx.get(f"http://127.0.0.1:{plain}/healthz", trust_env=False, verify=NO_TLS).is_success
         assert bot.terminate() == 0
 
 

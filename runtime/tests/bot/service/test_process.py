@@ -30,6 +30,7 @@ from clawd_runtime.bot.service.app import BotService
 from clawd_runtime.bot.service.process import BoundSocket, listen_on, serve
 from clawd_runtime.bot.settings import Listen
 from tests.bot.program import Program, model_server
+from tests.standins.plain_http import NO_TLS
 from tests.standins.serve import serving
 
 JWT_SECRET = "console-secret-0123456789abcdef-0123456789"
@@ -68,6 +69,7 @@ def ask(program: Program, text: str, id: str = "1") -> str:
         json={"text": text, "id": id},
         headers={"Authorization": f"Bearer {token}"},
         trust_env=False,
+        verify=NO_TLS,
         timeout=30.0,
     )
     return response.text
@@ -138,7 +140,7 @@ async def _asked_while_starting() -> list[str]:
     bot = SlowToStart()
     with listen_on(Listen(port=0)) as listener:
         serving = asyncio.create_task(serve(cast(BotService, bot), [BoundSocket(listener)]))
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as http:
             await http.get(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=10.0)
         os.kill(os.getpid(), signal.SIGTERM)
         await serving
@@ -170,7 +172,9 @@ def test_log_has_events_and_no_secrets(tmp_path: Path) -> None:
         assert "Sorry, the model rejected" in ask(bot, "unanswerable private words", "2")
         headers = {"X-Telegram-Bot-Api-Secret-Token": SECRET_TOKEN}
         for body in (b'{"update_id": "private words"', b'{"message": "private words"}'):
-            httpx.post(f"{bot.url}/telegram/webhook", content=body, headers=headers, trust_env=False)
+            httpx.post(
+                f"{bot.url}/telegram/webhook", content=body, headers=headers, trust_env=False, verify=NO_TLS
+            )
         with sqlite3.connect(bot.database) as database:
             database.execute("DROP TABLE turns")
         unanswered = threading.Thread(target=lambda: _ignoring(lambda: ask(bot, "private words", "3")))

@@ -16,6 +16,7 @@ from clawd_runtime.bot.channels.feishu.api import FeishuApi, FeishuRefusal, size
 from tests.standins.control import Control
 from tests.standins.feishu.app import FeishuStandin
 from tests.standins.feishu.state import Credentials
+from tests.standins.plain_http import NO_TLS
 from tests.standins.serve import serving
 
 APP = Credentials()
@@ -46,7 +47,7 @@ class Clock:
 async def calling(
     base: str, *, secret: str = APP.app_secret, clock: Clock | None = None
 ) -> AsyncIterator[FeishuApi]:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as http:
         yield FeishuApi(http, base, APP.app_id, secret, clock or Clock())
 
 

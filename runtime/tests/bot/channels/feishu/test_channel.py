@@ -35,6 +35,7 @@ from tests.standins.control import Control
 from tests.standins.feishu.app import FeishuStandin
 from tests.standins.feishu.envelope import FORGERIES, encrypt, plain, sealed, signed, wrapped
 from tests.standins.feishu.state import Credentials
+from tests.standins.plain_http import NO_TLS
 from tests.standins.serve import serving
 
 APP = Credentials()
@@ -90,7 +91,7 @@ class Bot:
     inbox: Noting
 
     def post(self, body: bytes, headers: Mapping[str, str] | None = None) -> httpx.Response:
-        return httpx.post(self.url, content=body, headers=dict(headers or {}), trust_env=False)
+        return httpx.post(self.url, content=body, headers=dict(headers or {}), trust_env=False, verify=NO_TLS)
 
     @property
     def texts(self) -> list[str]:
@@ -98,7 +99,7 @@ class Bot:
 
 
 def app_of(inbox: Noting, api_base: str, **settings: Any) -> Starlette:
-    http = httpx.AsyncClient(trust_env=False)
+    http = httpx.AsyncClient(trust_env=False, verify=NO_TLS)
     checked = FeishuSettings(app_id=APP.app_id, api_base=api_base, **settings)
     channel = FeishuChannel(checked, ChannelContext(inbox, http, SECRETS, None))
 
@@ -364,7 +365,7 @@ def channel(control: Control, http: httpx.AsyncClient) -> FeishuChannel:
 
 
 async def send(control: Control, *replies: Reply) -> list[str]:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as http:
         ours = channel(control, http)
         return [(await ours.send(reply)).id for reply in replies]
 
@@ -460,7 +461,7 @@ async def test_answer_cannot_mention_everyone(control: Control, tag: str) -> Non
 async def test_identity_is_fetched_again_after_failure(control: Control) -> None:
     control.post("faults", match="/internal", status=502)
 
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as http:
         await asyncio.wait_for(channel(control, http).run(), 10)
     assert [call["path"] for call in control.get("calls")][-1] == "/open-apis/bot/v3/info"
 
@@ -581,7 +582,7 @@ async def test_replied_message_is_fetched(control: Control) -> None:
     first = control.post("messages", text="the release is on Friday", user="ou_bob")["message"]
 
     async def look(ref: str) -> Quote:
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as http:
             return await channel(control, http).quoted(ref)
 
     assert await look(first["message_id"]) == Quote("the release is on Friday")
@@ -600,7 +601,7 @@ async def test_waiting_message_has_reaction_until_answered(control: Control) -> 
         *("how?", True, message["message_id"], time.time()),
     )
 
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as http:
         ours = channel(control, http)
         await ours.received(inbound)
         assert await asyncio.to_thread(control.get, "reactions") == [
@@ -623,7 +624,7 @@ async def test_reactions_are_disabled_without_permission(control: Control) -> No
         *("how?", True, message["message_id"], time.time()),
     )
 
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as http:
         ours = channel(control, http)
         for _ in range(3):
             async with ours.answering(inbound):

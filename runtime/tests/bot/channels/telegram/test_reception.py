@@ -24,6 +24,7 @@ from clawd_runtime.errors import StoreError, StoreRefused
 from tests.bot.channels.fakes import MemoryInbox
 from tests.bot.channels.telegram_bench import CHAT, ME, SECRET, TOKEN, bot_api, channel, until
 from tests.standins.control import Control
+from tests.standins.plain_http import NO_TLS
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ async def test_polling_removes_a_webhook_and_survives_conflicts(
 ) -> None:
     monkeypatch.setattr(reception, "backoff", lambda failures: 0.01)
     inbox = MemoryInbox()
-    with httpx.Client(trust_env=False) as other:
+    with httpx.Client(trust_env=False, verify=NO_TLS) as other:
         set_webhook = f"{standin.base_url}/bot{TOKEN}/setWebhook?url=https://127.0.0.1:9/"
         assert other.get(set_webhook).status_code == 200
     conflict = {"ok": False, "error_code": 409, "description": "Conflict"}
@@ -316,7 +317,7 @@ async def test_changed_certificate_is_uploaded(
         uploaded.write_text(_certificate("two"))
         while calls() < 2:
             yield False
-        with httpx.Client(trust_env=False) as other:
+        with httpx.Client(trust_env=False, verify=NO_TLS) as other:
             other.get(f"{standin.base_url}/bot{TOKEN}/deleteWebhook")
         while calls() < 3:
             yield False
