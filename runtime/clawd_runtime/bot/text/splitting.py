@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable
 
 TextLength = Callable[[str], int]
@@ -33,7 +34,8 @@ def split(text: str, limit: int, measure: TextLength = utf16_units) -> tuple[str
     """Split `text` into parts of at most `limit` by `measure`, between paragraphs, lines, sentences or words.
 
     Only white space around the splits is lost. Parts are never blank, so a blank text has none. `measure`
-    must be additive over characters. A split is in the second half of a part unless no boundary is.
+    must be additive over characters, each of which measures at least 1. A split is in the second half of a
+    part unless no boundary is.
     """
     parts = []
     rest = text.strip()
@@ -51,12 +53,9 @@ def shorten(text: str, limit: int, measure: TextLength = utf16_units) -> str:
 
 
 def _longest_prefix(text: str, limit: int, measure: TextLength) -> int:
-    used = 0
-    for index, character in enumerate(text):
-        used += measure(character)
-        if used > limit:
-            return max(index, 1)
-    return len(text)
+    most = min(len(text), limit)  # a character measures at least 1
+    fitting = bisect_right(range(1, most + 1), limit, key=lambda length: measure(text[:length]))
+    return max(fitting, 1)
 
 
 def _best_cut(text: str, longest: int) -> int:
