@@ -83,7 +83,7 @@ def _compose(text: str, file: str) -> Node | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            node: Node | None = YAML(typ="rt", pure=True).compose(text)
+            node: Node | None = YAML(typ="safe", pure=True).compose(text)
     except ReaderError as error:
         place = _place_of_offset(text, error.position)
         problem = f"character U+{ord(text[error.position]):04X} is not allowed in YAML"
