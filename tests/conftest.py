@@ -10,6 +10,12 @@ settings.register_profile("house", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("house")
 
 
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the setting of anyio's plugin where tests run without the plugin, as those on gevent do."""
+    if not pluginmanager.hasplugin("anyio"):
+        parser.addini("anyio_mode", "not used without anyio's plugin")
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Run asynchronous tests on asyncio, as the programs run."""

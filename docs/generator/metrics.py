@@ -76,7 +76,7 @@ def _name(family: str, kind: str) -> str:
 
 def written() -> Iterator[tuple[str, str, str, str]]:
     """Yield name, type, program and meaning of every metric that a program on hosts writes."""
-    for program in sorted(path for path in TEMPLATES.rglob("*") if path.is_file()):
+    for program in sorted(path for path in TEMPLATES.rglob("*") if path.is_file() and path.suffix != ".pyc"):
         text = program.read_text(encoding="utf-8")
         declared: dict[str, dict[str, str]] = {}
         for kind, name, said in DECLARED.findall(text):

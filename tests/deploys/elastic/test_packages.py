@@ -44,7 +44,7 @@ def test_fingerprints_equal_those_of_gpg(key: tuple[bytes, bytes, str]) -> None:
 
 def test_every_key_of_a_file_is_found_as_gpg_finds_it(key: tuple[bytes, bytes, str], tmp_path: Path) -> None:
     """Else a second key, which apt accepts as well, would pass under the declared fingerprint."""
-    armored, bare, told = key
+    armored, bare, expected = key
     other = other_key(bare)
     block = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n%s\n-----END PGP PUBLIC KEY BLOCK-----\n"
     added = block % base64.encodebytes(other)
@@ -54,7 +54,7 @@ def test_every_key_of_a_file_is_found_as_gpg_finds_it(key: tuple[bytes, bytes, s
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
         lines = (line.split(":") for line in done.stdout.splitlines())
         of_gpg = tuple(fields[9] for fields in lines if fields[0] == "fpr")
-        assert (len(of_gpg), of_gpg[0]) == (2, told)
+        assert (len(of_gpg), of_gpg[0]) == (2, expected)
         assert fingerprints(content) == of_gpg
 
 
