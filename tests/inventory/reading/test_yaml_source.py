@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -80,13 +79,23 @@ def test_deep_nesting_is_refused(text: str) -> None:
         parse(text, "f")
 
 
-@pytest.mark.parametrize("inner", ["[{0}, {0}]", "{{x: {0}, y: {0}}}", "{{<<: [{0}, {0}, {0}]}}"])
-def test_exponential_aliases_are_refused_in_time(inner: str) -> None:
+TWENTY = range(20)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        f"[{', '.join('{0}' for _ in TWENTY)}]",
+        f"{{{{{', '.join(f'k{number}: {{0}}' for number in TWENTY)}}}}}",
+        f"{{{{<<: [{', '.join('{0}' for _ in TWENTY)}]}}}}",
+    ],
+    ids=["sequence", "mapping", "merge"],
+)
+def test_exponential_aliases_are_refused_without_expanding_them(inner: str) -> None:
+    """They stand for 20^18 values, which no computer expands."""
     lines = ["a0: &a0 {k: 1}"] + [f"a{i}: &a{i} {inner.format(f'*a{i - 1}')}" for i in range(1, 19)]
-    started = time.monotonic()
     with pytest.raises(InventoryError, match="too large once its aliases are expanded"):
         parse("\n".join(lines), "f")
-    assert time.monotonic() - started < 20
 
 
 def test_file_that_is_not_utf_8_is_refused_with_line_and_column(tmp_path: Path) -> None:

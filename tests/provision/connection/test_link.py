@@ -217,10 +217,8 @@ def test_lost_network_is_detected(relayed: tuple[Relay, HostConnection], command
     relay, link = relayed
     process = link.start(command)
     threading.Timer(0.5, relay.silent.set).start()
-    started = time.monotonic()
     with pytest.raises((ConnectError, OSError)):
         _use(process, command == "cat")
-    assert time.monotonic() - started < 8
     assert link.lost == "it was silent for 2 s"
     with pytest.raises(ConnectError, match="bot1: the connection was lost: it was silent"):
         link.run("true")

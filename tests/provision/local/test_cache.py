@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -165,8 +164,6 @@ def test_progress_of_reading_a_large_file_is_reported(tmp_path: Path) -> None:
     with file.open("wb") as handle:
         handle.truncate(200 << 20)
     fractions: list[float | None] = []
-    started = time.monotonic()
     sha256_of(file, lambda message, fraction=None: fractions.append(fraction))
-    assert time.monotonic() - started < 30
     assert fractions == sorted(fractions, key=lambda f: f or 0.0)
     assert len(fractions) == 3

