@@ -36,7 +36,7 @@ def run(
     return forked_cli.run(*words, cwd=cwd, environment=environment, typed=typed)
 
 
-def run_anew(
+def run_in_new_process(
     *words: str | bytes, cwd: Path | bytes = ROOT, **options: Any
 ) -> subprocess.CompletedProcess[bytes]:
     """Run the program in an interpreter of its own."""
@@ -53,12 +53,12 @@ def test_fork_of_the_program_does_what_a_new_interpreter_does(tmp_path: Path) ->
         ("inventory", "check", "-i", "prod"),
         ("plan", "--nonsense"),
     ):
-        forked, anew = run(*words, cwd=tmp_path), run_anew(*words, cwd=tmp_path)
+        forked, started = run(*words, cwd=tmp_path), run_in_new_process(*words, cwd=tmp_path)
         assert forked.stdout + forked.stderr
         assert (forked.returncode, forked.stdout, forked.stderr) == (
-            anew.returncode,
-            anew.stdout,
-            anew.stderr,
+            started.returncode,
+            started.stdout,
+            started.stderr,
         )
 
 
@@ -74,7 +74,7 @@ def one_sentence(done: subprocess.CompletedProcess[bytes]) -> str:
 
 def test_full_disk_at_standard_output_is_reported_with_its_reason() -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123
-        done = run_anew("inventory", "schema", stdout=full)
+        done = run_in_new_process("inventory", "schema", stdout=full)
     assert "cannot write to standard output: No space left on device" in one_sentence(done)
 
 
@@ -82,7 +82,7 @@ def test_closed_pipe_at_standard_output_is_reported_with_its_reason() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as pipe:
-        done = run_anew("inventory", "schema", stdout=pipe)
+        done = run_in_new_process("inventory", "schema", stdout=pipe)
     assert "the program that read it has ended" in one_sentence(done)
 
 
@@ -170,7 +170,7 @@ def test_inventory_that_is_not_utf_8_is_a_mistake_with_its_line(tmp_path: Path) 
 
 def test_terminal_without_utf_8_gets_replacement_characters(tmp_path: Path) -> None:
     inventory(tmp_path)
-    done = run_anew("plan", "-i", "prod", cwd=tmp_path, environment={"PYTHONIOENCODING": "ascii"})
+    done = run_in_new_process("plan", "-i", "prod", cwd=tmp_path, environment={"PYTHONIOENCODING": "ascii"})
     assert "cannot be reached" in one_sentence(done)
 
 
@@ -262,10 +262,10 @@ def test_pyinfra_alone_reports_the_field_of_host_data_that_is_wrong(tmp_path: Pa
 def test_every_run_prints_the_path_of_its_log(tmp_path: Path) -> None:
     inventory(tmp_path)
     state = {"XDG_STATE_HOME": str(tmp_path / "state")}
-    done = run_anew("plan", "-i", "prod", cwd=tmp_path, environment=state)
+    done = run_in_new_process("plan", "-i", "prod", cwd=tmp_path, environment=state)
     (log,) = (tmp_path / "state").rglob("*.log")
     assert done.stderr.decode().endswith(f"log: {log}\n")
-    quiet = run_anew("plan", "-i", "prod", "--quiet", cwd=tmp_path, environment=state)
+    quiet = run_in_new_process("plan", "-i", "prod", "--quiet", cwd=tmp_path, environment=state)
     assert b"log:" not in quiet.stderr
     assert b"cannot be reached" in quiet.stderr
 
@@ -273,7 +273,7 @@ def test_every_run_prints_the_path_of_its_log(tmp_path: Path) -> None:
 def test_output_into_a_pipe_has_no_control_codes_and_no_wrapped_lines(tmp_path: Path) -> None:
     inventory(tmp_path)
     environment = {"FORCE_COLOR": "1", "COLUMNS": "20", "TERM": "xterm"}
-    done = run_anew("plan", "-i", "prod", cwd=tmp_path, environment=environment)
+    done = run_in_new_process("plan", "-i", "prod", cwd=tmp_path, environment=environment)
     said = done.stderr.decode()
     for code in ("\r", "\x1b[2K", "\x1b[1A", "\x1b[?25l"):
         assert code not in said, "lines are redrawn in a pipe"
@@ -346,7 +346,7 @@ def in_json(done: subprocess.CompletedProcess[bytes]) -> dict[str, Any]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_json_of_every_command_lists_unreachable_hosts(command: str, tmp_path: Path) -> None:
     inventory(tmp_path)
-    printed = in_json(run_anew(command, "-i", "prod", "--json", cwd=tmp_path))
+    printed = in_json(run_in_new_process(command, "-i", "prod", "--json", cwd=tmp_path))
     assert printed["exit"] == 1
     assert list(printed["unreachable"]) == ["one"]
     assert "cannot be reached" in printed["unreachable"]["one"]
@@ -400,7 +400,7 @@ def test_json_has_every_field_when_a_command_succeeds(
 
 def test_progress_of_json_commands_goes_to_standard_error(tmp_path: Path) -> None:
     inventory(tmp_path)
-    done = run_anew("plan", "-i", "prod", "--json", cwd=tmp_path)
+    done = run_in_new_process("plan", "-i", "prod", "--json", cwd=tmp_path)
     assert done.stdout.startswith(b"{")
     assert b"connecting" in done.stderr
 
