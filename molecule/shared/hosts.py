@@ -22,7 +22,7 @@ from inventory.errors import ClawdError
 from provision import sandbox
 from provision.sandbox import Layout, SandboxHost
 
-SUBNETS = {"default": ("clmol1", "10.213.118.0/24"), "cluster": ("clmol2", "10.213.119.0/24")}
+SUBNETS = {"default": ("clmol1", "10.213.118.0/24"), "cluster": ("clmol2", "10.213.178.0/24")}
 FURTHER_SECRETS = ("database-password", "alerts-token", "logs-password")
 """Secrets in addition to those of every sandbox."""
 

@@ -13,7 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
 import program
 
-ADDRESSES = {name: f"10.213.119.{number}" for number, name in enumerate(("bot1", "bot2", "web1", "db1"), 11)}
+ADDRESSES = {name: f"10.213.178.{number}" for number, name in enumerate(("bot1", "bot2", "web1", "db1"), 11)}
 REACHED = {"bot1": {22}, "bot2": {22}, "web1": {22, 80, 443}, "db1": {22}}
 SERVICES = {
     "bot1": ("clawd-engine", "clawd-bot", "prometheus-node-exporter"),
