@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 
 from provision import sandbox
 from provision.sandbox import DebianRelease, Layout
+from tests import preloading
 from tests.host_snapshot import LOOK
 from tests.platforms import FEISHU_PORT, TELEGRAM_PORT
 from tests.standins.feishu.state import Credentials
@@ -141,8 +142,10 @@ class Deployment:
         home = {"XDG_STATE_HOME": str(self.folder / "state"), "HOME": str(self.folder)}
         environment = {**os.environ, **home, **self.ENVIRONMENT}
         environment.setdefault("CLAWD_CACHE", str(Path("~/.cache/clawd-provision").expanduser()))
+        ours = self.program == ROOT
+        program = preloading.command("clawd-provision") if ours else [sys.executable, self.program / "cli.py"]
         return subprocess.Popen(
-            [sys.executable, str(self.program / "cli.py"), *words],
+            [*program, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -205,7 +205,8 @@ class Host:
         """What `clawd-provision verify` finds here, of components by name or with settings of their own."""
         given = [item for item in components if isinstance(item, Assignment)]
         named = Selection((self.name,), tuple(item for item in components if isinstance(item, str)))
-        found = verify(loaded, {self.name: given} if given else assign(loaded.inventory, named))
+        with preloading.verifying():
+            found = verify(loaded, {self.name: given} if given else assign(loaded.inventory, named))
         assert found.checks
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -35,6 +36,36 @@ def test_exit_code_is_that_of_the_program() -> None:
     assert "No such option" in refused.stderr
 
 
+def test_program_has_the_files_that_are_passed_to_it(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    (tmp_path / "deploy.py").write_text(f"import os\nos.write({writing}, b'written')\n")
+    done = run("-y", "@local", "deploy.py", cwd=tmp_path, pass_fds=(writing,))
+    os.close(writing)
+    assert os.read(reading, 100) == b"written", done.stderr
+    os.close(reading)
+
+
+def test_interrupt_reaches_the_program(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "import time\n\ndef test_it():\n    open('begun', 'w').close()\n    time.sleep(60)\n"
+    )
+    words = ["-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", ".", "test_it.py"]
+    process = start("pytest", words, cwd=tmp_path, stdout=subprocess.PIPE)
+    until((tmp_path / "begun").exists)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert "KeyboardInterrupt" in output
+    assert process.returncode == 2
+
+
+def test_command_line_works_as_installed(tmp_path: Path) -> None:
+    process = start("clawd-provision", ["plan", "-i", "none"], cwd=tmp_path, stderr=subprocess.PIPE)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "none" in errors
+    assert "hint: " in errors
+
+
 def test_killing_the_process_ends_the_program(tmp_path: Path) -> None:
     alive = tmp_path / "alive"
     (tmp_path / "deploy.py").write_text(
@@ -54,7 +85,7 @@ def test_killing_the_process_ends_the_program(tmp_path: Path) -> None:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -15,10 +15,13 @@ import atexit
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from provision.verification import run
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -26,8 +29,34 @@ ROOT = HERE.parents[1]
 
 def start(program: str, arguments: Sequence[str], **options: Any) -> subprocess.Popen[str]:
     """Start `program`, one of `server.PROGRAMS`; `options` are those of `subprocess.Popen`."""
-    client = [sys.executable, "-I", "-S", str(HERE / "client.py"), str(_server()), program, *arguments]
-    return subprocess.Popen(client, text=True, **options)
+    return subprocess.Popen([*command(program), *arguments], text=True, **options)
+
+
+def command(program: str, address: Path | str | None = None) -> list[str]:
+    """Return the command that stands for `program`; without an address it starts the server."""
+    return [sys.executable, "-I", "-S", str(HERE / "client.py"), str(address or _server()), program]
+
+
+@contextmanager
+def verifying() -> Iterator[None]:
+    """Have the processes of verifications start in this way."""
+    original = run.pytest_command
+    verify_with(command("pytest"))
+    try:
+        yield
+    finally:
+        run.pytest_command = original
+
+
+def verify_with(pytest: Sequence[str]) -> None:
+    """Have verifications start this command, from now on, in place of `python -m pytest`."""
+    original = run.pytest_command
+
+    def pytest_command(modules: Sequence[Path]) -> list[str]:
+        words = original(modules)
+        return [*pytest, *words[words.index("pytest") + 1 :]]
+
+    run.pytest_command = pytest_command
 
 
 @cache

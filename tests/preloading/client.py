@@ -2,22 +2,29 @@
 
 import json
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
 
+
+def passed_on(file: int) -> bool:
+    """Return whether this process was started with this file."""
+    try:
+        return os.get_inheritable(file)
+    except OSError:
+        return False
+
+
+files = [file for file in range(64) if passed_on(file)]
 address, program, *arguments = sys.argv[1:]
 with socket.socket(socket.AF_UNIX) as server:
     server.connect(address)
-    request = json.dumps(
-        {
-            "program": program,
-            "arguments": arguments,
-            "folder": str(Path.cwd()),
-            "environment": dict(os.environ),
-        }
-    ).encode()
-    socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
+    asked = {"program": program, "arguments": arguments, "folder": str(Path.cwd()), "files": files}
+    request = json.dumps({**asked, "environment": dict(os.environ)}).encode()
+    socket.send_fds(server, [len(request).to_bytes(8, "big")], files)
     server.sendall(request)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda number, _: server.sendall(bytes([number])))
     status = server.recv(4)
 os._exit(int(status) if status else 1)

@@ -16,20 +16,32 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+ROOT = Path(__file__).resolve().parents[2]
 # gevent replaces these as soon as pyinfra is imported; the server needs the originals.
 fork, waitpid, close = os.fork, os.waitpid, os.close
 Socket, ready = socket.socket, select.select
 
-PROGRAMS = {"pyinfra": ("pyinfra_cli.main", "main")}
+PROGRAMS = {
+    "pyinfra": ("pyinfra_cli.main", "main"),
+    "clawd-provision": ("cli", "main"),
+    "pytest": ("pytest", "main"),
+}
 """Module and function of each program."""
-ALSO = ("pyinfra.connectors.ssh", "deploys.registry")
-"""Modules that programs import later."""
+ALSO = ("pyinfra.connectors.ssh", "deploys.registry", "provision.pipeline", "provision.verification.plugin")
+"""Modules that programs import later; also those with the components' checks."""
+FILES = range(64)
+"""Numbers of files that programs may be given; everything of the server itself has higher ones."""
 
 
 def serve(address: str) -> None:
     """Serve until standard input ends."""
-    for module in (*(module for module, _ in PROGRAMS.values()), *ALSO):
+    while os.open(os.devnull, os.O_RDONLY) < FILES[-1]:
+        pass
+    checks = (f"deploys.{path.parent.name}.verify" for path in ROOT.glob("deploys/*/verify.py"))
+    for module in (*(module for module, _ in PROGRAMS.values()), *ALSO, *checks):
         import_module(module)
+    preloading = import_module("tests.preloading")
+    preloading.verify_with(preloading.command("pytest", address))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with Socket(socket.AF_UNIX) as server:
         server.bind(address)
@@ -50,7 +62,7 @@ def serve(address: str) -> None:
 def keep(client: socket.socket) -> NoReturn:
     """Run the program that the client asks for, and tell it the exit code."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    size, files, _, _ = socket.recv_fds(client, 8, 3)
+    size, files, _, _ = socket.recv_fds(client, 8, len(FILES))
     length = int.from_bytes(size, "big")
     request = b""
     while len(request) < length:
@@ -69,9 +81,9 @@ def keep(client: socket.socket) -> NoReturn:
     close(running)
     for descriptor in files:
         close(descriptor)
-    readable, _, _ = ready([client.fileno(), ended], [], [])
-    if ended not in readable:
-        os.kill(pid, signal.SIGKILL)
+    while ended not in ready([client.fileno(), ended], [], [])[0]:
+        # The client passes on signals; it sends none any more when it was killed.
+        os.kill(pid, (client.recv(1) or bytes([signal.SIGKILL]))[0])
     _, status = waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     try:
@@ -82,19 +94,24 @@ def keep(client: socket.socket) -> NoReturn:
 
 def run(request: dict[str, Any], files: list[int]) -> NoReturn:
     """Run a program as the main program of this process."""
-    for descriptor, file in enumerate(files):
-        os.dup2(file, descriptor)
-        close(file)
+    for source, number in zip(files, request["files"], strict=True):
+        os.dup2(source, number)
+        close(source)
+    for number in FILES:
+        if number not in request["files"]:
+            close(number)
+    sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", closefd=False, errors="backslashreplace", buffering=1)
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
     sys.argv = [request["program"], *request["arguments"]]
-    sys.path[0] = request["folder"]
+    if request["program"] == "pyinfra":
+        sys.path.insert(0, request["folder"])  # as `python -m` does
     module, function = PROGRAMS[request["program"]]
     code = 1
     try:
-        getattr(import_module(module), function)()
-        code = 0
+        code = int(getattr(import_module(module), function)() or 0)
     except SystemExit as ending:
         code = ending.code if isinstance(ending.code, int) else 0 if ending.code is None else 1
     except BaseException:
@@ -106,5 +123,5 @@ def run(request: dict[str, Any], files: list[int]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[2])
+    sys.path[0] = str(ROOT)
     serve(sys.argv[1])
