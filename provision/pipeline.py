@@ -281,7 +281,7 @@ def remove(run: Run, confirm: Callable[[Plan], bool]) -> Outcome:
         supplies = gather(run.loaded, session, removing, run.progress, may_build=False)
         planned = _prepared(run, session, removing, supplies)
         if not planned.changes:
-            return Outcome(Exit.DONE, planned, unreachable=unreachable)
+            return Outcome(Exit.DONE, planned, unreachable=unreachable, message="there is nothing to remove")
         if not confirm(planned):
             return Outcome(Exit.PENDING, planned, unreachable=unreachable, message="nothing was changed")
         session.check_alive()

@@ -248,7 +248,9 @@ def test_purge_after_removal_deletes_kept_data_and_shows_it_in_the_plan(alone: A
     )
     assert alone.on("bot1", "test -e /var/lib/clawd-bot", check=False).returncode != 0
     assert differences(alone.records["bare"], alone.look("bot1")) == set()
-    assert alone.json("remove", "-i", "alone", "--purge", "--yes")["plan"]["changes"] == 0
+    again = alone.json("remove", "-i", "alone", "--purge", "--yes")
+    assert again["plan"]["changes"] == 0
+    assert again["message"] == "there is nothing to remove"
 
 
 def test_removed_host_keeps_no_state_for_rollback(alone: Alone) -> None:
