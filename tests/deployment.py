@@ -142,10 +142,12 @@ class Deployment:
         home = {"XDG_STATE_HOME": str(self.folder / "state"), "HOME": str(self.folder)}
         environment = {**os.environ, **home, **self.ENVIRONMENT}
         environment.setdefault("CLAWD_CACHE", str(Path("~/.cache/clawd-provision").expanduser()))
-        ours = self.program == ROOT
-        program = preloading.command("clawd-provision") if ours else [sys.executable, self.program / "cli.py"]
+        if self.program == ROOT:
+            program = preloading.command_line(*words)
+        else:
+            program = [sys.executable, str(self.program / "cli.py"), *words]
         return subprocess.Popen(
-            [*program, *words],
+            program,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

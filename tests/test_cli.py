@@ -23,7 +23,7 @@ from provision.local import concurrency
 from provision.plan import HostPlan, Plan, PlannedOperation
 from provision.run import Exit, Outcome, Run
 from provision.sandbox.hosts.host import HostRecord, write_record
-from tests import forked_cli
+from tests import preloading
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,10 +31,11 @@ ROOT = Path(__file__).resolve().parent.parent
 def cli(
     *words: str, cwd: Path = ROOT, typed: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    done = forked_cli.run(*words, cwd=cwd, environment=environment, typed=typed.encode())
-    return subprocess.CompletedProcess(
-        list(words), done.returncode, done.stdout.decode(), done.stderr.decode()
-    )
+    return subprocess.run(
+        preloading.command_line(*words),
+        cwd=cwd, env={**os.environ, **environment}, input=typed,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
 
 
 def inventory(folder: Path, text: str = "", address: str = "127.0.0.1", port: int = 9) -> Path:

@@ -18,7 +18,7 @@ from commands.sandbox import sandbox_up
 from provision import pipeline
 from provision.run import Exit, Outcome, Run
 from provision.sandbox.layout import MAX_HOSTS
-from tests import forked_cli
+from tests import preloading
 from tests.test_cli import ROOT, in_process, inventory
 
 __all__ = ["in_process"]
@@ -32,8 +32,15 @@ def run(
     environment: Mapping[str, str | bytes] | None = None,
     typed: bytes = b"",
 ) -> subprocess.CompletedProcess[bytes]:
-    environment = {"JWT_SECRET": "x" * 40, **(environment or {})}
-    return forked_cli.run(*words, cwd=cwd, environment=environment, typed=typed)
+    return subprocess.run(
+        preloading.command_line(*words),
+        cwd=cwd, env={**os.environb, b"JWT_SECRET": b"x" * 40, **_as_bytes(environment or {})}, input=typed,
+        capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def _as_bytes(environment: Mapping[str, str | bytes]) -> dict[bytes, bytes]:
+    return {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
 
 
 def run_in_new_process(
@@ -58,7 +65,7 @@ def test_fork_of_the_program_does_what_a_new_interpreter_does(tmp_path: Path) ->
         assert (forked.returncode, forked.stdout, forked.stderr) == (
             started.returncode,
             started.stdout,
-            started.stderr,
+            started.stderr.replace(b"cli.py", b"clawd-provision"),
         )
 
 

@@ -25,6 +25,8 @@ from provision.verification import run
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+ON_GEVENT = ("drift", "plan", "remove", "up", "verify")
+"""The commands of `clawd-provision` that run on gevent, as pyinfra and verifications do."""
 
 
 def start(program: str, arguments: Sequence[str], **options: Any) -> subprocess.Popen[str]:
@@ -32,9 +34,20 @@ def start(program: str, arguments: Sequence[str], **options: Any) -> subprocess.
     return subprocess.Popen([*command(program), *arguments], text=True, **options)
 
 
-def command(program: str, address: Path | str | None = None) -> list[str]:
-    """Return the command that stands for `program`; without an address it starts the server."""
-    return [sys.executable, "-I", "-S", str(HERE / "client.py"), str(address or _server()), program]
+def command(program: str) -> list[str]:
+    """Return the command that stands for `program`, which runs on gevent."""
+    return client(_server("gevent"), program)
+
+
+def command_line(*words: str | bytes) -> list[str | bytes]:
+    """Return the command that stands for `clawd-provision` with these words."""
+    kind = "gevent" if words[0] in ON_GEVENT else "plain"
+    return [*client(_server(kind), "clawd-provision"), *words]
+
+
+def client(address: Path | str, program: str) -> list[str]:
+    """Return the command that has a server run `program`."""
+    return [sys.executable, "-I", "-S", str(HERE / "client.py"), str(address), program]
 
 
 @contextmanager
@@ -60,12 +73,12 @@ def verify_with(pytest: Sequence[str]) -> None:
 
 
 @cache
-def _server() -> Path:
-    """Start the server once, and return its socket. It ends with this process."""
+def _server(kind: str) -> Path:
+    """Start the server once, on gevent or plain, and return its socket. It ends with this process."""
     folder = tempfile.TemporaryDirectory(prefix="clawd-preloaded")
     address = Path(folder.name) / "socket"
     server = subprocess.Popen(
-        [sys.executable, str(HERE / "server.py"), str(address)],
+        [sys.executable, str(HERE / "server.py"), str(address), kind],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=ROOT,

@@ -5,6 +5,7 @@ Each program has a keeper, which tells the client its exit code and kills it whe
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -27,21 +28,30 @@ PROGRAMS = {
     "pytest": ("pytest", "main"),
 }
 """Module and function of each program."""
-ALSO = ("pyinfra.connectors.ssh", "deploys.registry", "provision.pipeline", "provision.verification.plugin")
-"""Modules that programs import later; also those with the components' checks."""
+BOTH = ("cli", "deploys.ports", "inventory.load", "provision.reporting.display", "provision.selection")
+PLAIN = (*BOTH, "provision.chat", "provision.sandbox")
+ON_GEVENT = (
+    *("pyinfra_cli.main", "pyinfra.connectors.ssh", "deploys.registry", *BOTH),
+    *("pytest", "provision.pipeline", "provision.verification.plugin"),
+)
+"""What the programs import; those on gevent import the components' checks, too."""
 FILES = range(64)
 """Numbers of files that programs may be given; everything of the server itself has higher ones."""
 
 
-def serve(address: str) -> None:
+def serve(address: str, on_gevent: bool) -> None:
     """Serve until standard input ends."""
     while os.open(os.devnull, os.O_RDONLY) < FILES[-1]:
         pass
-    checks = (f"deploys.{path.parent.name}.verify" for path in ROOT.glob("deploys/*/verify.py"))
-    for module in (*(module for module, _ in PROGRAMS.values()), *ALSO, *checks):
+    part, modules = ("verify", ON_GEVENT) if on_gevent else ("settings", PLAIN)
+    of_components = sorted(path.parent.name for path in ROOT.glob(f"deploys/*/{part}.py"))
+    for module in (*modules, *(f"deploys.{name}.{part}" for name in of_components)):
         import_module(module)
-    preloading = import_module("tests.preloading")
-    preloading.verify_with(preloading.command("pytest", address))
+    if on_gevent:
+        preloading = import_module("tests.preloading")
+        preloading.verify_with(preloading.client(address, "pytest"))
+    gc.collect()
+    gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with Socket(socket.AF_UNIX) as server:
         server.bind(address)
@@ -73,7 +83,8 @@ def keep(client: socket.socket) -> NoReturn:
     ended, running = os.pipe()
     pid = fork()
     if pid == 0:
-        import_module("gevent").reinit()
+        if gevent := sys.modules.get("gevent"):
+            gevent.reinit()
         client.close()
         close(ended)
         os.set_inheritable(running, False)
@@ -124,4 +135,4 @@ def run(request: dict[str, Any], files: list[int]) -> NoReturn:
 
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)
-    serve(sys.argv[1])
+    serve(sys.argv[1], on_gevent=sys.argv[2] == "gevent")
