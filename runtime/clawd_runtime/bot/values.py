@@ -1,7 +1,7 @@
 """The platform-neutral, frozen values passed between channels and router.
 
 An event of a platform becomes an `Inbound`; the router makes one answer to it, which a channel splits into
-`Reply` values, one for each message to send. Platform-specific data stays in the channel; the opaque strings
+`Content`, one for each `Reply` to send. Platform-specific data stays in the channel; the opaque strings
 `event_id`, `message_id`, `reply_to` and those of `ConversationKey` are only passed back to it.
 """
 
@@ -102,12 +102,24 @@ class Inbound:
 
 
 @dataclass(frozen=True, slots=True)
+class Content:
+    """The content of one message: `text`, complete as plain text, and how the channel shows it.
+
+    `formatting` is opaque to the core, which stores it with the message and passes it back; empty for plain
+    text. A channel must be able to read what an earlier release of it has stored.
+    """
+
+    text: str
+    formatting: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """A message to send: part number `part` (from 0) of `parts` of the answer to an event.
 
     `reply_to` is empty for a message that answers none. `key` identifies this part of the answer to this
     event in all attempts: 40 hexadecimal digits, for platforms that accept an idempotency key. `attempt`
-    counts from 1.
+    counts from 1. `formatting` is that of `Content`.
     """
 
     key: str
@@ -119,6 +131,7 @@ class Reply:
     part: int = 0
     parts: int = 1
     attempt: int = 1
+    formatting: str = ""
 
 
 @dataclass(frozen=True, slots=True)

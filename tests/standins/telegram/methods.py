@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from tests.standins.telegram.entities import trimmed
 from tests.standins.telegram.state import DEFAULT_UPDATES, Bot, Chat
 from tests.standins.telegram.text import MESSAGE_UNITS, BadMarkup, found_entities, from_html, units
 from tests.standins.telegram.wire import ApiError, Call
@@ -157,7 +158,7 @@ def _formatted(call: Call) -> tuple[str, list[dict[str, Any]]]:
     if len(source.encode()) > MAX_TEXT_BYTES:
         raise ApiError(400, "Bad Request: text is too long")
     if mode in {"", "none"}:
-        return source.strip(), list(call.json("entities") or [])
+        return trimmed(source, call.json("entities"))
     if mode != "html":
         known = mode in {"markdown", "markdownv2"}
         what = "stand-in: this parse_mode is not modelled" if known else "unsupported parse_mode"

@@ -4,14 +4,15 @@ A channel is a class in its own module, named in `registry.CHANNELS`. It provide
 
 - `Settings`, a `ChannelSettings` for its section of bot.json, and `credentials()`, the secrets it needs;
 - `routes()` for webhooks, `run()` for background work (long polling, registering a webhook);
-- `send()`, `split()` and, optionally, `answering()`, which shows that an answer is being written.
+- `send()`, `split()` and, optionally, `formatted()`, which makes messages of a model's Markdown, and
+  `answering()`, which shows that an answer is being written.
 
 Receiving: parse the event into an `Inbound`, `await context.inbox.store(inbound)`, and only then acknowledge
 the event to the platform (HTTP 200). `store` returns when the message is safe on disk; its result reports
 duplicates, which need no further handling. Everything else (commands, groups, rate limits, order, history,
 the model, retries) is done by the core.
 
-Sending: `send()` delivers exactly one message, or raises one of
+Sending: messages are made once, and stored; `send()` delivers exactly one of them, or raises one of
 
     DeliveryError
     ├── RetryLater         it certainly did not arrive; retry after a number of seconds
@@ -38,7 +39,7 @@ from starlette.routing import BaseRoute
 from clawd_runtime.bot.credentials import Credentials
 from clawd_runtime.bot.ports import Inbox
 from clawd_runtime.bot.service.rejections import Rejections
-from clawd_runtime.bot.values import ConversationKey, Inbound, Quote, Reply, SentRef
+from clawd_runtime.bot.values import Content, ConversationKey, Inbound, Quote, Reply, SentRef
 from clawd_runtime.errors import ChannelError
 
 SHORTEST_WAIT = 1.0
@@ -144,6 +145,14 @@ class Channel(ABC):
     def split(self, text: str) -> tuple[str, ...]:
         """Split an answer into messages that the platform accepts, in order; at least one, none empty."""
         return (text,)
+
+    def formatted(self, markdown: str, notes: str = "") -> tuple[Content, ...]:
+        """Return a model's answer, which is Markdown, as messages, with `notes` of the bot below it.
+
+        The notes are plain text. Without formatting, the Markdown is sent as it is.
+        """
+        text = "\n\n".join(filter(None, (markdown, notes)))
+        return tuple(Content(part) for part in self.split(text))
 
     @abstractmethod
     async def send(self, reply: Reply) -> SentRef:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -28,7 +28,7 @@ from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Behind, Task
 from clawd_runtime.bot.store.store import Queued, Settlement, Store
-from clawd_runtime.bot.values import ConversationKey, Inbound, Reply, reply_key
+from clawd_runtime.bot.values import Content, ConversationKey, Inbound, Reply, reply_key
 from clawd_runtime.errors import ChannelError, StoreError, StoreRefused
 from clawd_runtime.visible import is_blank
 
@@ -47,6 +47,8 @@ CONVERSATIONS_AT_ONCE = 1024
 # delay.
 NOTICE_AFTER = 4.0
 RECENT = 30.0
+# Characters of an answer that are formatted within some milliseconds.
+FORMATTED_AT_ONCE = 8000
 # Timeout for fetching the message that another one refers to.
 QUOTE_SECONDS = 5.0
 
@@ -170,9 +172,9 @@ class Worker:
         """Return the messages that announce an event to `places`, split by the channel of each."""
         split = [(place, _parts(self._channels[place.channel], inbound.text)) for place in places]
         announcements = [
-            Reply("", inbound.event_id, place, "group", "", text, number, len(texts))
-            for place, texts in split
-            for number, text in enumerate(texts)
+            Reply("", inbound.event_id, place, "group", "", content.text, number, len(contents))
+            for place, contents in split
+            for number, content in enumerate(contents)
         ]
         return tuple(
             replace(reply, key=reply_key(inbound.channel, inbound.event_id, number))
@@ -185,7 +187,7 @@ class Worker:
             log.error("%s message %d: given up without an answer", task.inbound.channel, task.seq)
             return Settlement("failed")
         decision = self._router.give_up(task.inbound)
-        words = (decision.text,) if isinstance(decision, Say) else ()
+        words = (Content(decision.text),) if isinstance(decision, Say) else ()
         return Settlement(decision.outcome, _numbered(task.inbound, words))
 
     async def _with_quote(self, task: Task, channel: Channel) -> Inbound:
@@ -233,9 +235,10 @@ class Worker:
         if is_blank(answer.text):
             log.warning("%s message %d: the answer has no visible text", channel.name, task.seq)
             return Settlement("model_failed", replies_to(inbound, channel, ask.messages.model_failed))
+        contents = await _formatted(channel, answer.text, _notes(answer, ask))
         return Settlement(
             "answered",
-            replies_to(inbound, channel, _with_notes(answer, ask)),
+            _numbered(inbound, _visible(contents)),
             # Without the notes: a model that reads them would imitate them.
             (Turn("user", question), Turn("assistant", answer.text)),
         )
@@ -277,25 +280,36 @@ class Worker:
             )
 
 
-def _with_notes(answer: ModelAnswer, ask: AskModel) -> str:
-    """Return the answer with notes on unread parts of the message and on a cut answer."""
+def _notes(answer: ModelAnswer, ask: AskModel) -> str:
+    """Return the notes below an answer: that it was cut, and which parts of the message were not read."""
     words = ask.messages
     cut = {"length": words.cut_length, "filtered": words.cut_filtered, "broken": words.cut_broken}
     unread = words.parts_unread.format(parts=words.named(ask.unread)) if ask.unread else ""
-    return "\n\n".join(filter(None, (answer.text, cut[answer.cut] if answer.cut else "", unread)))
+    return "\n\n".join(filter(None, (cut[answer.cut] if answer.cut else "", unread)))
+
+
+async def _formatted(channel: Channel, markdown: str, notes: str) -> tuple[Content, ...]:
+    """Return an answer as messages, formatted in a thread if it is long enough to delay other answers."""
+    if len(markdown) <= FORMATTED_AT_ONCE:
+        return channel.formatted(markdown, notes)
+    return await asyncio.to_thread(channel.formatted, markdown, notes)
 
 
 def replies_to(inbound: Inbound, channel: Channel, text: str) -> tuple[Reply, ...]:
-    """Return the messages of an answer, split by the channel."""
+    """Return the messages of a text of the bot, split by the channel."""
     return _numbered(inbound, _parts(channel, text))
 
 
-def _parts(channel: Channel, text: str) -> tuple[str, ...]:
-    """Return the text split by the channel, without invisible messages."""
-    return tuple(part for part in channel.split(text) if not is_blank(part))
+def _parts(channel: Channel, text: str) -> tuple[Content, ...]:
+    return _visible(Content(part) for part in channel.split(text))
 
 
-def _numbered(inbound: Inbound, parts: tuple[str, ...]) -> tuple[Reply, ...]:
+def _visible(contents: Iterable[Content]) -> tuple[Content, ...]:
+    """Return the messages in which something can be seen."""
+    return tuple(content for content in contents if not is_blank(content.text))
+
+
+def _numbered(inbound: Inbound, contents: Sequence[Content]) -> tuple[Reply, ...]:
     return tuple(
         Reply(
             key=reply_key(inbound.channel, inbound.event_id, number),
@@ -303,9 +317,10 @@ def _numbered(inbound: Inbound, parts: tuple[str, ...]) -> tuple[Reply, ...]:
             conversation=inbound.conversation,
             chat_kind=inbound.chat_kind,
             reply_to=inbound.reply_to,
-            text=part,
+            text=content.text,
             part=number,
-            parts=len(parts),
+            parts=len(contents),
+            formatting=content.formatting,
         )
-        for number, part in enumerate(parts)
+        for number, content in enumerate(contents)
     )

@@ -163,6 +163,7 @@ def _columns(reply: Reply, now: float) -> dict[str, Any]:
         "text": reply.text,
         "part": reply.part,
         "parts": reply.parts,
+        "formatting": reply.formatting or None,
         "state": "pending",
         "attempts": 0,
         "created_at": now,
@@ -181,6 +182,7 @@ def _delivery(row: Row[Any]) -> Delivery:
         part=row.part,
         parts=row.parts,
         attempt=row.attempts + 1,
+        formatting=row.formatting or "",
     )
     return Delivery(
         id=row.id,

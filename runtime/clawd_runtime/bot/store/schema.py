@@ -109,6 +109,7 @@ outbox = Table(
     Column("sent_ref", String),
     Column("problem", String),
     Column("owner", Integer),  # the member that sends it; null if none does, and when it is finished
+    Column("formatting", String),  # of the text, as the channel has made it; null for plain text
 )
 outbox_of_event = Index("outbox_of_event", outbox.c.channel, outbox.c.event_id)
 outbox_open = Index("outbox_open", outbox.c.channel, outbox.c.chat, outbox.c.thread, outbox.c.id)
@@ -259,7 +260,7 @@ WITHOUT_A_STEP = (
         token VARCHAR NOT NULL PRIMARY KEY, request VARCHAR NOT NULL, expires_at FLOAT NOT NULL)""",
     "CREATE INDEX IF NOT EXISTS used_tokens_expiry ON used_tokens (expires_at)",
 )
-COLUMNS_WITHOUT_A_STEP = (("inbox", "context", "VARCHAR"),)
+COLUMNS_WITHOUT_A_STEP = (("inbox", "context", "VARCHAR"), ("outbox", "formatting", "VARCHAR"))
 
 
 def steps_of(connection: Connection) -> tuple[tuple[str, ...], ...]:

@@ -22,7 +22,7 @@ ZERO_WIDTH_JOINER = "\u200d"
 
 def utf16_units(text: str) -> int:
     """Return the length in UTF-16 code units, as Telegram counts."""
-    return len(text) + sum(character > "\uffff" for character in text)
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def utf8_bytes(text: str) -> int:
@@ -40,8 +40,8 @@ def split(text: str, limit: int, measure: TextLength = utf16_units) -> tuple[str
     parts = []
     rest = text.strip()
     while rest:
-        longest = _longest_prefix(rest, limit, measure)
-        cut = longest if longest == len(rest) else _best_cut(rest, longest)
+        longest = longest_prefix(rest, limit, measure)
+        cut = longest if longest == len(rest) else best_cut(rest, longest)
         parts.append(rest[:cut].rstrip())
         rest = rest[cut:].lstrip()
     return tuple(parts)
@@ -49,16 +49,18 @@ def split(text: str, limit: int, measure: TextLength = utf16_units) -> tuple[str
 
 def shorten(text: str, limit: int, measure: TextLength = utf16_units) -> str:
     """Return the longest beginning of `text` of at most `limit` by `measure`."""
-    return text[: _longest_prefix(text, limit, measure)]
+    return text[: longest_prefix(text, limit, measure)]
 
 
-def _longest_prefix(text: str, limit: int, measure: TextLength) -> int:
+def longest_prefix(text: str, limit: int, measure: TextLength) -> int:
+    """Return the length of the longest beginning of at most `limit` by `measure`, at least 1."""
     most = min(len(text), limit)  # a character measures at least 1
     fitting = bisect_right(range(1, most + 1), limit, key=lambda length: measure(text[:length]))
     return max(fitting, 1)
 
 
-def _best_cut(text: str, longest: int) -> int:
+def best_cut(text: str, longest: int) -> int:
+    """Return the best length, at most `longest`, of the first part of `text`, which must be longer."""
     # One more character is checked: white space may be beyond the limit, since it is dropped.
     for boundary in BOUNDARIES:
         cuts = [match.end() for match in boundary.finditer(text, longest // 2, longest + 1)]

@@ -513,13 +513,30 @@ async def test_parts_and_quote_are_kept_until_handled(database: OpenDatabase, ur
     assert rows(url, "SELECT text, context FROM inbox WHERE seq = 1") == [("", None)]
 
 
+async def test_formatting_is_stored_with_a_message(database: OpenDatabase, url: str) -> None:
+    store = await joined(database)
+    await store.store(message())
+    task = await store.take(1)
+    assert isinstance(task, Task)
+    formatted = replace(reply(task.inbound), formatting='[{"type": "bold"}]')
+    await store.settle(task, Settlement("answered", (formatted, reply(task.inbound, part=1, parts=2))))
+    for number, formatting in ((1, '[{"type": "bold"}]'), (2, "")):  # the last release stores none
+        found = await store.delivery(number)
+        assert isinstance(found, Delivery)
+        assert found.reply.formatting == formatting
+        await store.finish(number, "sent")
+    assert rows(url, "SELECT formatting FROM outbox ORDER BY id") == [('[{"type": "bold"}]',), (None,)]
+
+
 def test_database_of_last_release_is_compatible(url: str) -> None:
-    """The last release can open it again afterwards, because the column is not counted as a step."""
+    """The last release can open it again afterwards, because the columns are not counted as steps."""
     open_database(url, PASSWORD).close()
     engine = engine_of(url)
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE inbox DROP COLUMN context"))
+        connection.execute(text("ALTER TABLE outbox DROP COLUMN formatting"))
     engine.dispose()
     for _ in range(2):
         open_database(url, PASSWORD).close()
     assert rows(url, "SELECT count(context) FROM inbox") == [(0,)]
+    assert rows(url, "SELECT count(formatting) FROM outbox") == [(0,)]

@@ -28,7 +28,9 @@ from clawd_runtime.bot.channels.base import (
     RetryLater,
     Undeliverable,
 )
+from clawd_runtime.bot.channels.telegram import formatting
 from clawd_runtime.bot.channels.telegram.api import TelegramApi, TelegramRefusal
+from clawd_runtime.bot.channels.telegram.formatting import MESSAGE_UNITS
 from clawd_runtime.bot.channels.telegram.progress import NUMBER, TelegramProgress, place_of
 from clawd_runtime.bot.channels.telegram.reception import (
     Polling,
@@ -39,12 +41,11 @@ from clawd_runtime.bot.channels.telegram.reception import (
 from clawd_runtime.bot.channels.telegram.updates import TelegramIdentity, is_update, read_update
 from clawd_runtime.bot.foreign_json import Foreign, ForeignJsonError, Int64, read_as, read_json
 from clawd_runtime.bot.text.splitting import split
-from clawd_runtime.bot.values import Inbound, Reply, SentRef
+from clawd_runtime.bot.values import Content, Inbound, Reply, SentRef
 from clawd_runtime.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
-MESSAGE_UNITS = 4096
 # The parameters of a message that name a place within its chat.
 PLACE = frozenset({"message_thread_id", "reply_parameters"})
 # The names of that place in refusals (400): "message thread not found", "TOPIC_CLOSED", "message to be
@@ -117,22 +118,29 @@ class TelegramChannel(Channel):
         """See `Channel.split`."""
         return split(text, MESSAGE_UNITS)
 
+    def formatted(self, markdown: str, notes: str = "") -> tuple[Content, ...]:
+        """See `Channel.formatted`."""
+        return formatting.formatted(markdown, notes) or super().formatted(markdown, notes)
+
     async def send(self, reply: Reply) -> SentRef:
-        """Send one message as plain text, which cannot be malformed.
+        """Send one message.
 
         If the topic or the message to reply to is gone, send it to the chat; if the group was migrated, send
-        it to the new one.
+        it to the new one; if the entities are refused, send it as plain text. A refused message has certainly
+        not arrived.
         """
         message = _message(reply)
         while True:
             try:
                 sent = await self._api.call("sendMessage", message)
             except TelegramRefusal as refusal:
-                elsewhere = _elsewhere(message, refusal)
-                if elsewhere is None:
+                if (other := _elsewhere(message, refusal)) is not None:
+                    log.info("%s; sending to the chat instead", refusal)
+                elif (other := _plain(message, refusal)) is not None:
+                    log.warning("%s; sending without formatting instead", refusal)
+                else:
                     raise _outcome(refusal) from None
-                log.info("%s; sending to the chat instead", refusal)
-                message = elsewhere
+                message = other
             else:
                 return _reference(sent)
 
@@ -217,6 +225,8 @@ def _message(reply: Reply) -> dict[str, Any]:
     if place is None:
         raise Undeliverable(f"Telegram sendMessage: {reply.conversation.chat[:40]!a} is not a chat id")
     message: dict[str, Any] = place | {"text": reply.text}
+    if entities := formatting.stored_entities(reply.formatting):
+        message["entities"] = entities
     if reply.part == 0 and NUMBER.fullmatch(reply.reply_to):
         message["reply_parameters"] = {
             "message_id": int(reply.reply_to),
@@ -235,6 +245,18 @@ def _elsewhere(message: dict[str, Any], refusal: TelegramRefusal) -> dict[str, A
     if refusal.code != 400 or not placed or not OF_THE_PLACE.search(reason):
         return None
     return {name: value for name, value in message.items() if name not in placed}
+
+
+def _plain(message: dict[str, Any], refusal: TelegramRefusal) -> dict[str, Any] | None:
+    """Return the message without entities if they may be why it was refused; None if it has none.
+
+    Telegram does not document the descriptions of such refusals.
+    """
+    entities = message.get("entities")
+    if refusal.code != 400 or not entities:
+        return None
+    without = {name: value for name, value in message.items() if name != "entities"}
+    return without | {"text": formatting.without_entities(message["text"], entities)}
 
 
 def _reference(sent: object) -> SentRef:
