@@ -12,6 +12,7 @@ from typing import Any
 
 from starlette.datastructures import Headers
 
+from tests.standins.feishu.cards import check_card
 from tests.standins.feishu.state import ApiError, Chat, Platform
 
 LARGEST = {"text": 150 * 1024, "post": 30 * 1024, "interactive": 30 * 1024}
@@ -196,3 +197,5 @@ def _check_content(msg_type: str, content: str) -> None:
         raise ApiError(230001, f"{INVALID}, ext=content is not a string in json format.")
     if msg_type == "text" and not (isinstance(parsed.get("text"), str) and parsed["text"]):
         raise ApiError(230001, f"{INVALID}, ext=text content is empty.")
+    if msg_type == "interactive":
+        check_card(parsed)

@@ -6,7 +6,8 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import httpx
@@ -109,6 +110,14 @@ class OperatorNeeded(RetryLater):
     """Feishu refuses the call until an operator changes the app in the developer console."""
 
 
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to send. `content` is JSON, of the form that belongs to `kind`."""
+
+    kind: Literal["text", "interactive"]
+    content: str
+
+
 class FeishuApi:
     """The client of one app. `base` is `https://open.feishu.cn` or a server of the same protocol."""
 
@@ -136,18 +145,18 @@ class FeishuApi:
         except ForeignJsonError:
             raise ChannelError("Feishu /bot/v3/info: no open_id in the response") from None
 
-    async def reply(self, message_id: str, text: str, uuid: str) -> str:
-        """Reply to a message with a text and return the id of the reply. Raise like `call`.
+    async def reply(self, message_id: str, message: Outgoing, uuid: str) -> str:
+        """Reply to a message and return the id of the reply. Raise like `call`.
 
         The platform sends once per `uuid` (at most 50 characters) within an hour.
         """
-        body = {"msg_type": "text", "content": text_content(text), "uuid": uuid}
+        body = {"msg_type": message.kind, "content": message.content, "uuid": uuid}
         answer = await self.call("POST", f"{_message(message_id)}/reply", body)
         return _sent(answer)
 
-    async def send_to_chat(self, chat_id: str, text: str, uuid: str) -> str:
-        """Send a text to a chat, not as a reply, and return its id. `uuid` and errors are like `reply`."""
-        body = {"receive_id": chat_id, "msg_type": "text", "content": text_content(text), "uuid": uuid}
+    async def send_to_chat(self, chat_id: str, message: Outgoing, uuid: str) -> str:
+        """Send a message to a chat, not as a reply, and return its id. `uuid` and errors are like `reply`."""
+        body = {"receive_id": chat_id, "msg_type": message.kind, "content": message.content, "uuid": uuid}
         answer = await self.call("POST", "/im/v1/messages?receive_id_type=chat_id", body)
         return _sent(answer)
 
@@ -237,9 +246,9 @@ class FeishuApi:
             raise DeliveryUnknown(f"Feishu {path}: {type(fault).__name__}") from None
 
 
-def text_content(text: str) -> str:
-    """Return the `content` of a text message."""
-    return _json({"text": text})
+def text_message(text: str) -> Outgoing:
+    """Return a text message."""
+    return Outgoing("text", _json({"text": text}))
 
 
 def size_in_request(text: str) -> int:

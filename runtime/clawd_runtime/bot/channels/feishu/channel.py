@@ -29,7 +29,15 @@ from clawd_runtime.bot.channels.base import (
     NoProgress,
     Undeliverable,
 )
-from clawd_runtime.bot.channels.feishu.api import FeishuApi, FeishuRefusal, OperatorNeeded, size_in_request
+from clawd_runtime.bot.channels.feishu.api import (
+    FeishuApi,
+    FeishuRefusal,
+    OperatorNeeded,
+    Outgoing,
+    size_in_request,
+    text_message,
+)
+from clawd_runtime.bot.channels.feishu.cards import formatted
 from clawd_runtime.bot.channels.feishu.crypto import (
     Unauthentic,
     is_signed,
@@ -47,7 +55,7 @@ from clawd_runtime.bot.foreign_json import Foreign, ForeignJsonError, ForeignNam
 from clawd_runtime.bot.handling.backoff import backoff
 from clawd_runtime.bot.handling.pace import Pace
 from clawd_runtime.bot.text.splitting import split
-from clawd_runtime.bot.values import Inbound, Quote, Reply, SentRef, reply_key
+from clawd_runtime.bot.values import Content, Inbound, Quote, Reply, SentRef, reply_key
 from clawd_runtime.errors import ChannelError
 
 log = logging.getLogger(__name__)
@@ -64,6 +72,8 @@ LARGEST_TEXT = 150 * 1024 - 512
 # answers.
 SIGNS_A_SECOND = 40.0
 NOTICES_A_SECOND = 15.0
+# After so many attempts whose outcome is unknown, a card is sent as text.
+CARD_ATTEMPTS = 3
 RECEIVED_EMOJI = "Typing"
 CHALLENGE = "url_verification"
 # A number that no part of an answer has.
@@ -154,22 +164,36 @@ class FeishuChannel(Channel):
             return (harmless,)
         return split(harmless, LARGEST_TEXT, size_in_request)
 
+    def formatted(self, markdown: str, notes: str = "") -> tuple[Content, ...]:
+        """See `Channel.formatted`."""
+        return formatted(_without_mentions(markdown), notes) or super().formatted(markdown, notes)
+
     async def send(self, reply: Reply) -> SentRef:
-        """See `Channel.send`."""
-        chat, text = reply.conversation.chat, _without_mentions(reply.text)
+        """See `Channel.send`. If a card is refused, or its fate is often unknown, send it as text.
+
+        Everything is sent with the same key, so that one of them arrives, once.
+        """
+        text = text_message(_without_mentions(reply.text))
         try:
-            if not reply.reply_to:
-                return SentRef(await self._api.send_to_chat(chat, text, reply.key))
+            if reply.formatting and reply.attempt <= CARD_ATTEMPTS:
+                try:
+                    return await self._send(reply, Outgoing("interactive", reply.formatting))
+                except FeishuRefusal as refusal:
+                    log.warning("%s; sending text instead of a card", refusal)
+            return await self._send(reply, text)
+        except FeishuRefusal as refusal:
+            raise Undeliverable(str(refusal)) from None
+
+    async def _send(self, reply: Reply, message: Outgoing) -> SentRef:
+        """Send a message; to the chat if the message to reply to is gone. Raise like `FeishuApi.call`."""
+        if reply.reply_to:
             try:
-                return SentRef(await self._api.reply(reply.reply_to, text, reply.key))
+                return SentRef(await self._api.reply(reply.reply_to, message, reply.key))
             except FeishuRefusal as refusal:
                 if not refusal.place_is_gone:
                     raise
-                # With the same key, so that it is sent once even if this is repeated.
                 log.info("%s; sending to the chat instead", refusal)
-                return SentRef(await self._api.send_to_chat(chat, text, reply.key))
-        except FeishuRefusal as refusal:
-            raise Undeliverable(str(refusal)) from None
+        return SentRef(await self._api.send_to_chat(reply.conversation.chat, message, reply.key))
 
     async def received(self, inbound: Inbound) -> None:
         """Add an emoji reaction to the message, since Feishu has no "typing"."""
@@ -187,7 +211,7 @@ class FeishuChannel(Channel):
         await self._notices.turn()
         key = reply_key(self.name, inbound.event_id, NOTICE_PART)
         reply_to, text = inbound.reply_to, _without_mentions(notice())
-        await self._api.reply(reply_to, text, key)
+        await self._api.reply(reply_to, text_message(text), key)
 
     async def quoted(self, ref: str) -> Quote:
         """See `Channel.quoted`."""

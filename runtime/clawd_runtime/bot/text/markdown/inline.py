@@ -15,6 +15,8 @@ _ITEM = re.compile(rb"\n[ \t>]*(?:[-+*]|\d{1,9}[.)]|#{1,6})\s")
 _NEXT_LINE = re.compile(rb"\n[ \t>]*")
 _FORMULA_ENDS = {"(": rb"\)", "[": rb"\]"}
 LONGEST_FORMULA = 2000
+JOINER = "\ufdd0"
+"""A noncharacter, which no text contains; `reading` inserts it into what the parser reads."""
 
 
 class Inline:
@@ -161,7 +163,7 @@ class Inline:
             return None  # it ends in another block
         self._formula_end = end + 2
         formula: str = _NEXT_LINE.sub(b"\n", written).decode()
-        return formula
+        return formula.replace(JOINER, "")
 
     def _add_formula(self, formula: str, *, is_displayed: bool) -> None:
         formula = formula.strip()

@@ -29,7 +29,7 @@ from clawd_runtime.bot.text.markdown.blocks import (
     Rule,
     Table,
 )
-from clawd_runtime.bot.text.markdown.inline import Inline
+from clawd_runtime.bot.text.markdown.inline import JOINER, Inline
 from clawd_runtime.bot.text.markdown.rich_text import RichText
 from clawd_runtime.bot.text.unicode import whole_characters
 
@@ -40,7 +40,13 @@ _PARSER = pyromark.Markdown(
     | pyromark.Options.ENABLE_FOOTNOTES
     | pyromark.Options.ENABLE_MATH
 )
-_CONTROLS = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 127), " ")
+# CommonMark does not recognise the end of `**名称：**值` or the beginning of `值**“名称”**`: the stars stand
+# between punctuation and a letter, as they often do in languages without spaces. They are recognised with
+# `JOINER` next to them, which is not punctuation.
+_CJK = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]"
+_STARS_BEFORE_LETTER = re.compile(rf"([^\w\s*\\])(\*{{1,3}})(?={_CJK})")
+_STARS_AFTER_LETTER = re.compile(rf"({_CJK}\*{{1,3}})(?=[^\w\s*\\])")
+_CONTROLS = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 127), " ") | {0xFDD0: " "}
 _LANGUAGE = re.compile(r"[A-Za-z0-9_+#.-]{1,32}")
 _NUMBER = re.compile(rb"(\d{1,9})([.)])")
 _EMPTY_LINE = re.compile(rb"\n[ \t>]*\n")
@@ -51,9 +57,16 @@ _DEFINED = re.compile(rb"\]:\s*<?([^\s>]+)")
 def read_markdown(source: str) -> tuple[Block, ...]:
     """Return the blocks of a Markdown text."""
     text = whole_characters(source).replace("\r\n", "\n").replace("\r", "\n").translate(_CONTROLS)
+    if "*" in text:
+        text = _STARS_BEFORE_LETTER.sub(rf"\1{JOINER}\2", text)
+        text = _STARS_AFTER_LETTER.sub(rf"\1{JOINER}", text)
     reader = _Reader(text.encode())
+    joined = JOINER in text
     for event, where in _PARSER.events_with_range(text):
-        reader.take(*_parts_of(event), where["start"], where["end"])
+        kind, name, data = _parts_of(event)
+        if joined:
+            data = _without_joiners(data)
+        reader.take(kind, name, data, where["start"], where["end"])
     return reader.finished()
 
 
@@ -68,6 +81,14 @@ def _parts_of(event: Any) -> tuple[str, str, Any]:
         return kind, value, None
     ((name, data),) = value.items()
     return kind, name, data
+
+
+def _without_joiners(data: Any) -> Any:
+    if isinstance(data, str):
+        return data.replace(JOINER, "")
+    if isinstance(data, dict):
+        return {key: _without_joiners(value) for key, value in data.items()}
+    return data
 
 
 @dataclass(slots=True)
@@ -268,7 +289,7 @@ class _Reader:
         """Add the cells beyond the last column, which the parser leaves out, to the last cell."""
         if self._table is None or not self._table.rows or not self._table.rows[-1]:
             return
-        left = self._source[self._table.end : end].strip(b" \t\n|").decode()
+        left = _without_joiners(self._source[self._table.end : end].strip(b" \t\n|").decode())
         if left and self._table.end < end:
             row = self._table.rows[-1]
             row[-1] = RichText(f"{row[-1].text} | {left}", row[-1].spans)
@@ -325,7 +346,7 @@ class _Reader:
         lines = (line.strip() for line in _MARKERS.sub(b"", between).split(b"\n"))
         text = b"\n".join(filter(None, lines))
         if b"]:" in text and not self._all_used(text):
-            self._blocks.append(Paragraph(self._place(), RichText(text.decode())))
+            self._blocks.append(Paragraph(self._place(), RichText(_without_joiners(text.decode()))))
 
     def _all_used(self, text: bytes) -> bool:
         defined = _DEFINED.findall(text)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater
-from clawd_runtime.bot.channels.feishu.api import FeishuApi, FeishuRefusal, size_in_request
+from clawd_runtime.bot.channels.feishu.api import FeishuApi, FeishuRefusal, size_in_request, text_message
 from tests.standins.control import Control
 from tests.standins.feishu.app import FeishuStandin
 from tests.standins.feishu.state import Credentials
@@ -68,14 +68,17 @@ def tokens_asked_for(control: Control) -> int:
 
 async def test_reply_arrives_unchanged(control: Control, api: FeishuApi) -> None:
     asked, text = question(control), 'ü😀 "quoted"\n\tback\\slash'
-    sent = await api.reply(asked, text, "k" * 50)
+    sent = await api.reply(asked, text_message(text), "k" * 50)
     (message,) = control.get("sent", parent_id=asked)
     assert (message["message_id"], json.loads(message["body"]["content"])) == (sent, {"text": text})
 
 
 async def test_same_uuid_sends_once(control: Control, api: FeishuApi) -> None:
     asked = question(control)
-    first, second = await api.reply(asked, "x", "key"), await api.reply(asked, "x", "key")
+    first, second = (
+        await api.reply(asked, text_message("x"), "key"),
+        await api.reply(asked, text_message("x"), "key"),
+    )
     assert first == second
     assert len(control.get("sent")) == 1
 
@@ -116,7 +119,7 @@ async def test_early_expired_token_is_renewed_once(control: Control, api: Feishu
 async def test_wrong_app_secret_is_retried_later(control: Control) -> None:
     async with calling(control.base_url, secret="wrong") as api:
         with pytest.raises(RetryLater, match="10014 app secret invalid"):
-            await api.reply("om_1", "x", "k")
+            await api.reply("om_1", text_message("x"), "k")
 
 
 @pytest.mark.parametrize(
@@ -144,13 +147,13 @@ async def test_rate_limit_is_retried_later(
     body = {"code": code, "msg": "limit"} if code else {}
     control.post("faults", match="/reply", status=status, body=body, headers=headers)
     with pytest.raises(RetryLater) as limit:
-        await api.reply(asked, "x", "k")
+        await api.reply(asked, text_message("x"), "k")
     assert limit.value.after == after
 
 
 async def test_rate_limit_per_receiver_is_retried_later(control: Control, api: FeishuApi) -> None:
     asked = question(control)
-    every = (api.reply(asked, "x", f"k{number}") for number in range(6))
+    every = (api.reply(asked, text_message("x"), f"k{number}") for number in range(6))
     results = await asyncio.gather(*every, return_exceptions=True)
     assert sorted(type(result).__name__ for result in results) == ["RetryLater"] + ["str"] * 5
 
@@ -172,7 +175,7 @@ async def test_server_error_is_delivery_unknown(
     asked = question(control)
     control.post("faults", match="/reply", **fault)
     with pytest.raises(DeliveryUnknown):
-        await api.reply(asked, "x", "k")
+        await api.reply(asked, text_message("x"), "k")
 
 
 @pytest.mark.parametrize("fault", [{"drop": "before"}, {"drop": "after"}, {"status": 502}, {"status": 200}])
@@ -182,20 +185,20 @@ async def test_token_failure_is_retried_later(
     asked = question(control)
     control.post("faults", match="/internal", **fault)
     with pytest.raises(RetryLater):
-        await api.reply(asked, "x", "k")
+        await api.reply(asked, text_message("x"), "k")
 
 
 async def test_connection_failure_is_retried_later() -> None:
     async with calling("http://127.0.0.1:1") as api:
         with pytest.raises(RetryLater, match="ConnectError"):
-            await api.reply("om_1", "x", "k")
+            await api.reply("om_1", text_message("x"), "k")
 
 
 async def test_refusal_has_code_and_reason(control: Control, api: FeishuApi) -> None:
     asked = question(control)
     control.post("recall", message_id=asked)
     with pytest.raises(FeishuRefusal, match="230011 The message is recalled") as refusal:
-        await api.reply(asked, "x", "k")
+        await api.reply(asked, text_message("x"), "k")
     assert refusal.value.code == 230011
 
 
@@ -203,7 +206,7 @@ async def test_errors_contain_no_secret_or_token(control: Control, api: FeishuAp
     for fault in ({"status": 502}, {"drop": "before"}, {"status": 429}):
         control.post("faults", match="/reply", **fault)
         with pytest.raises(Exception, match="Feishu") as shown:
-            await api.reply(question(control), "private words", "k")
+            await api.reply(question(control), text_message("private words"), "k")
         said = repr(shown.value)
         assert APP.app_secret not in said
         assert "t-" not in said
@@ -236,7 +239,7 @@ async def test_invalid_token_response_is_retried_later(answer: bytes) -> None:
     async with httpx.AsyncClient(transport=transport) as http:
         api = FeishuApi(http, "http://feishu", APP.app_id, "secret")
         with pytest.raises(RetryLater):
-            await api.reply("om_1", "x", "k")
+            await api.reply("om_1", text_message("x"), "k")
 
 
 async def test_message_id_is_escaped_in_url() -> None:
@@ -247,5 +250,7 @@ async def test_message_id_is_escaped_in_url() -> None:
         return httpx.Response(200, json={"code": 0, "tenant_access_token": "t", "expire": 7200})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        await FeishuApi(http, "http://feishu", APP.app_id, "secret").reply("om_1/../x?y#z", "x", "k")
+        await FeishuApi(http, "http://feishu", APP.app_id, "secret").reply(
+            "om_1/../x?y#z", text_message("x"), "k"
+        )
     assert asked[-1] == "/open-apis/im/v1/messages/om_1%2F..%2Fx%3Fy%23z/reply"

@@ -44,6 +44,8 @@ def plain(source: str) -> list[str]:
         ("**cut", []),
         ("a `cut", []),
         ("[cut](https://exam", [("link", "https://exam", "https://exam")][:0]),
+        ("**名称：**值，**注意:**请", [("bold", "名称：", ""), ("bold", "注意:", "")]),
+        ("值**“名称”**的**（a）**", [("bold", "“名称”", ""), ("bold", "（a）", "")]),
         ("snake_case_name 2 * 3 * 4", []),
         ("3~5 days, 6~8 days", []),
         ("from $5-$6, $100到$200", []),
