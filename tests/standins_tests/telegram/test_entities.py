@@ -26,8 +26,8 @@ def url() -> Iterator[str]:
         yield base_url
 
 
-async def sent(url: str, text: str, *entities: tuple[str, int, int], **more: str) -> Message:
-    given = [MessageEntity(type=kind, offset=at, length=size, **more) for kind, at, size in entities]
+async def sent(url: str, text: str, *entities: tuple[str, int, int], address: str | None = None) -> Message:
+    given = [MessageEntity(type=kind, offset=at, length=size, url=address) for kind, at, size in entities]
     async with Bot(TOKEN, session=AiohttpSession(api=TelegramAPIServer.from_base(url))) as bot:
         return await bot.send_message(7, text, entities=given)
 
@@ -84,5 +84,5 @@ async def test_more_than_100_entities_are_refused(url: str) -> None:
 )
 async def test_wrong_addresses_are_refused(url: str, address: str) -> None:
     with pytest.raises(TelegramBadRequest, match=r"entity URL .* is invalid"):
-        await sent(url, "link", ("text_link", 0, 4), url=address)
-    assert await sent(url, "link", ("text_link", 0, 4), url="https://example.com:8443/a?b=c")
+        await sent(url, "link", ("text_link", 0, 4), address=address)
+    assert await sent(url, "link", ("text_link", 0, 4), address="https://example.com:8443/a?b=c")

@@ -192,6 +192,9 @@ def _manageable(blocks: Iterable[Block]) -> Iterator[Block]:
 
 
 def _fitting(block: Block) -> Iterator[Block]:
+    if isinstance(block, Paragraph | Heading) and _is_short(block.text):
+        yield block
+        return
     alone = _Card()
     alone.takes(block)
     if alone.size <= LARGEST_MARKDOWN:
@@ -208,6 +211,10 @@ def _fitting(block: Block) -> Iterator[Block]:
                 yield Paragraph(place if number == 0 else _following(place), piece)
         case Rule():
             yield block
+
+
+def _is_short(text: RichText) -> bool:
+    return len(text.text) <= PARTS.length and len(text.spans) <= PARTS.spans
 
 
 def _fitting_tables(table: Table) -> Iterator[Block]:
