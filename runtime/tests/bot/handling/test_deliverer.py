@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from clawd_runtime.bot.handling.worker import replies_to
 from clawd_runtime.bot.store.backends.database import open_database
 from clawd_runtime.bot.store.inbox import Task
 from clawd_runtime.bot.store.store import Settlement, Store
-from clawd_runtime.bot.values import ConversationKey, Reply, SentRef
+from clawd_runtime.bot.values import Content, ConversationKey, Reply, SentRef
 from clawd_runtime.errors import StoreError
 from tests.bot.scripted import Chain, IdempotentChannel, ScriptedChannel, message, running
 
@@ -189,6 +190,34 @@ async def test_interrupted_delivery_with_expired_key_is_doubtful(tmp_path: Path)
     channel = IdempotentChannel()
     assert await _interrupted(tmp_path, channel, 3500.0) == {"doubtful": 1}
     assert channel.attempts == []
+
+
+class Release(ScriptedChannel):
+    """A channel whose releases make other messages of the same answer."""
+
+    def __init__(self, name: str, *outcomes: Exception | None) -> None:
+        super().__init__(*outcomes)
+        self.release = name
+
+    def formatted(self, markdown: str, notes: str = "") -> tuple[Content, ...]:
+        size = len(self.release)
+        parts = [markdown[at : at + size] for at in range(0, len(markdown), size)]
+        return tuple(Content(part, f"{self.release} {part}") for part in parts)
+
+
+async def test_upgrade_between_two_parts_changes_neither_borders_nor_formatting(tmp_path: Path) -> None:
+    first, second = Release("old", None, RetryLater("429", 30.0)), Release("newer")
+    async with running(Chain(tmp_path, first)) as chain:
+        await chain.store.store(message("1", "abcde"))
+        while len(first.attempts) < 2:
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.05)
+    async with running(Chain(tmp_path, second, clock=lambda: time.time() + 60.0)) as chain:
+        await chain.settled()
+    sent = [*first.sent, *second.sent]
+    assert [reply.text for reply in sent] == ["re:", " ab", "cde"]
+    assert [reply.formatting for reply in sent] == ["old re:", "old  ab", "old cde"]
+    assert (len(first.sent), len({reply.key for reply in sent})) == (1, 3)
 
 
 @pytest.mark.parametrize(("call", "outcome"), [("postpone", RetryLater("429", 0.01)), ("finish", None)])

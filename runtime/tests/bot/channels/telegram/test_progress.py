@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -39,6 +40,29 @@ async def test_draft_grows_in_private_chats(standin: Control, monkeypatch: pytes
     check = lambda: [d for d in standin.get("drafts") if len(d["text"]) == 4096]  # noqa: E731
     await _answering(standin.base_url, inbound(), check)
     assert [draft["chat_id"] for draft in standin.get("drafts")] == [CHAT]
+
+
+async def test_draft_is_formatted_like_the_answer(standin: Control) -> None:
+    async with channel(standin.base_url) as telegram, telegram.answering(inbound()) as progress:
+        progress.show("**bold** and `co")
+        await until(lambda: standin.get("drafts"))
+    assert [draft["text"] for draft in standin.get("drafts")] == ["bold and `co"]
+    (call,) = [call for call in standin.get("calls") if call["method"] == "sendmessagedraft"]
+    assert json.loads(call["params"]["entities"]) == [{"type": "bold", "offset": 0, "length": 4}]
+
+
+async def test_drafts_are_plain_text_after_one_was_refused(
+    standin: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "DRAFT_EVERY", 0.02)
+    body = {"ok": False, "error_code": 400, "description": "Bad Request: ENTITY_BOUNDS_INVALID"}
+    standin.post("faults", match="sendMessageDraft", status=400, body=body)
+    async with channel(standin.base_url) as telegram, telegram.answering(inbound()) as shown:
+        shown.show("**a**")
+        await asyncio.sleep(0.2)
+        shown.show("**a** b")
+        await until(lambda: standin.get("drafts"))
+    assert [draft["text"] for draft in standin.get("drafts")] == ["**a** b"]
 
 
 async def test_answer_shown_at_its_end_has_no_draft(standin: Control) -> None:
