@@ -14,7 +14,13 @@ from typing import Literal
 
 Style = Literal["quote", "pre", "link", "bold", "italic", "strike", "code"]
 OUTERMOST_FIRST: dict[Style, int] = {
-    **{"quote": 0, "pre": 1, "link": 2, "bold": 3, "italic": 4, "strike": 5, "code": 6}
+    "quote": 0,
+    "pre": 1,
+    "link": 2,
+    "bold": 3,
+    "italic": 4,
+    "strike": 5,
+    "code": 6,
 }
 
 

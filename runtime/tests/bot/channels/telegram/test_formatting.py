@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -20,7 +19,7 @@ from clawd_runtime.bot.channels.telegram.formatting import formatted, stored_ent
 from clawd_runtime.bot.text.splitting import utf16_units
 from clawd_runtime.bot.values import Content, ConversationKey, Reply, reply_key
 from tests.bot.channels.telegram_bench import CHAT, bot_api, channel
-from tests.bot.text.markdown.documents import HOSTILE, documents, letters, texts, words
+from tests.bot.text.markdown.documents import HOSTILE, calls, documents, letters, texts, words
 from tests.standins.control import Control
 from tests.standins.telegram.entities import trimmed
 from tests.standins.telegram.text import from_html
@@ -102,11 +101,10 @@ def _within_pre(entity: dict[str, Any], entities: list[dict[str, Any]]) -> bool:
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_hostile_text_is_formatted_in_linear_time(kind: str) -> None:
+def test_hostile_text_is_formatted_with_linear_work(kind: str) -> None:
     source = HOSTILE[kind]
-    started = time.process_time()
+    assert calls(lambda: formatted(source)) <= 100 * len(source)
     contents = formatted(source)
-    assert time.process_time() - started < 10.0
     checked(contents)
     assert sum(len(content.text) for content in contents) <= 8 * len(source) + 2000
 
