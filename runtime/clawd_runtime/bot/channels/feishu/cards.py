@@ -14,8 +14,17 @@ from dataclasses import dataclass, field, replace
 
 from clawd_runtime.bot.channels.feishu.api import size_in_request
 from clawd_runtime.bot.channels.feishu.inline_markdown import SEPARATOR, inline_markdown
-from clawd_runtime.bot.text.markdown.blocks import Block, Code, Heading, Marker, Paragraph, Place, Rule, Table
-from clawd_runtime.bot.text.markdown.cutting import Limits, cut
+from clawd_runtime.bot.text.markdown.blocks import (
+    Block,
+    Code,
+    Heading,
+    ItemMarker,
+    Paragraph,
+    Place,
+    Rule,
+    Table,
+)
+from clawd_runtime.bot.text.markdown.cutting import MessageLimits, cut
 from clawd_runtime.bot.text.markdown.guard import guarded
 from clawd_runtime.bot.text.markdown.layout import DONE, laid_out
 from clawd_runtime.bot.text.markdown.reading import read_markdown
@@ -31,7 +40,7 @@ MOST_TABLES_IN_ANSWER = 15
 """Further tables are shown as text, so that an answer does not become dozens of cards."""
 LONGEST_SUMMARY = 100
 # Parts of a paragraph that alone is too large: every character may be written as a reference of eight bytes.
-PARTS = Limits(1200, 4, len)
+PARTS = MessageLimits(1200, 4, len)
 _BACKTICKS = re.compile(r"(?m)^[^\S\n]*(`{3,})")
 
 
@@ -152,7 +161,7 @@ class _Card:
         return f"{first}{text or SEPARATOR}".replace("\n", f"\n{rest}")
 
 
-def _mark(marker: Marker) -> str:
+def _mark(marker: ItemMarker) -> str:
     return f"{marker.number[:-1]}." if marker.number else "-"
 
 

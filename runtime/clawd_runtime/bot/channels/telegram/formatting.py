@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from clawd_runtime.bot.text.markdown.cutting import Limits, cut
+from clawd_runtime.bot.text.markdown.cutting import MessageLimits, cut
 from clawd_runtime.bot.text.markdown.guard import guarded
 from clawd_runtime.bot.text.markdown.layout import laid_out
 from clawd_runtime.bot.text.markdown.reading import read_markdown
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 MESSAGE_UNITS = 4096
 MOST_ENTITIES = 100
-LIMITS = Limits(MESSAGE_UNITS, MOST_ENTITIES, utf16_units)
+LIMITS = MessageLimits(MESSAGE_UNITS, MOST_ENTITIES, utf16_units)
 TYPES: dict[Style, str] = {
     "quote": "blockquote",
     "pre": "pre",
@@ -35,7 +35,7 @@ TYPES: dict[Style, str] = {
     "code": "code",
 }
 
-Entity = dict[str, Any]
+TelegramEntity = dict[str, Any]
 
 
 def formatted(markdown: str, notes: str = "") -> tuple[Content, ...]:
@@ -54,7 +54,7 @@ def messages(markdown: str, notes: str = "") -> tuple[Content, ...]:
     return tuple(Content(part.text, _stored(part)) for part in cut(text, LIMITS))
 
 
-def entities_of(text: RichText) -> list[Entity]:
+def entities_of(text: RichText) -> list[TelegramEntity]:
     """Return the entities of a message. Addresses that are their own label are clickable without one."""
     units = _units_before(text.text)
     entities = []
@@ -62,7 +62,11 @@ def entities_of(text: RichText) -> list[Entity]:
         if span.style == "link" and text.text[span.start : span.end] == span.detail:
             continue
         offset = units(span.start)
-        entity: Entity = {"type": TYPES[span.style], "offset": offset, "length": units(span.end) - offset}
+        entity: TelegramEntity = {
+            "type": TYPES[span.style],
+            "offset": offset,
+            "length": units(span.end) - offset,
+        }
         if span.style == "link":
             entity["url"] = span.detail
         elif span.style == "pre" and span.detail:
@@ -71,7 +75,7 @@ def entities_of(text: RichText) -> list[Entity]:
     return entities
 
 
-def stored_entities(formatting: str) -> list[Entity]:
+def stored_entities(formatting: str) -> list[TelegramEntity]:
     """Return the entities that were stored with a message; none if they cannot be read."""
     if not formatting:
         return []
@@ -85,7 +89,7 @@ def stored_entities(formatting: str) -> list[Entity]:
     return []
 
 
-def without_entities(text: str, entities: Sequence[Entity]) -> str:
+def without_entities(text: str, entities: Sequence[TelegramEntity]) -> str:
     """Return a text to send without its entities: with the addresses of its links, if they fit."""
     raw, pieces, done = text.encode("utf-16-le"), [], 0
     for entity in entities:

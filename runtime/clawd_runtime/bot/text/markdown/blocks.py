@@ -16,7 +16,7 @@ DEEPEST_QUOTE = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Marker:
+class ItemMarker:
     """The beginning of a list item. `number` is `3.` or `3)`, or empty; `done` is None if it is no task."""
 
     number: str = ""
@@ -34,7 +34,7 @@ class Place:
     level: int = 0
     quotes: int = 0
     quote: int = 0
-    marker: Marker | None = None
+    marker: ItemMarker | None = None
     gap: bool = False
 
 

@@ -11,7 +11,7 @@ WIDEST_INDENTATION = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class MessageLimits:
     """What a message may have: a length by `measure`, which must be additive over characters, and styles."""
 
     length: int
@@ -19,7 +19,7 @@ class Limits:
     measure: TextLength
 
 
-def cut(text: RichText, limits: Limits) -> tuple[RichText, ...]:
+def cut(text: RichText, limits: MessageLimits) -> tuple[RichText, ...]:
     """Split a text into parts within `limits`, between paragraphs, lines, sentences or words.
 
     Only white space around the splits is lost; the first line of code in a part keeps its indentation. A
@@ -42,7 +42,7 @@ class _Cutter:
     the first span that begins after it.
     """
 
-    def __init__(self, text: RichText, limits: Limits) -> None:
+    def __init__(self, text: RichText, limits: MessageLimits) -> None:
         self._text = text.text
         self._spans = text.spans
         self._limits = limits

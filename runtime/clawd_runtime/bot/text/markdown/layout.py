@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from clawd_runtime.bot.text.markdown.blocks import Block, Code, Heading, Marker, Paragraph, Place, Rule, Table
+from clawd_runtime.bot.text.markdown.blocks import (
+    Block,
+    Code,
+    Heading,
+    ItemMarker,
+    Paragraph,
+    Place,
+    Rule,
+    Table,
+)
 from clawd_runtime.bot.text.markdown.rich_text import RichText, RichTextBuilder
 from clawd_runtime.bot.text.markdown.tables import aligned, records
 
@@ -76,7 +85,7 @@ def _indents(place: Place) -> tuple[str, str]:
     return f"{outer}{_shown(place.marker, place.level)} ", outer + INDENT
 
 
-def _shown(marker: Marker, level: int) -> str:
+def _shown(marker: ItemMarker, level: int) -> str:
     bullet = marker.number or BULLETS[(level - 1) % len(BULLETS)]
     if marker.done is None:
         return bullet

@@ -23,7 +23,7 @@ from clawd_runtime.bot.text.markdown.blocks import (
     Block,
     Code,
     Heading,
-    Marker,
+    ItemMarker,
     Paragraph,
     Place,
     Rule,
@@ -95,7 +95,7 @@ def _without_joiners(data: Any) -> Any:
 class _Item:
     """An open list item, whose marker waits for its first block."""
 
-    marker: Marker | None
+    marker: ItemMarker | None
     start: int
 
 
@@ -233,11 +233,11 @@ class _Reader:
             value = max(value, self._lists[-1] + 1)
             self._lists[-1] = value
             number = f"{value}{mark}"
-        self._items.append(_Item(Marker(number), start))
+        self._items.append(_Item(ItemMarker(number), start))
 
     def _mark_task(self, *, done: bool, start: int, end: int) -> None:
         if self._items and self._items[-1].marker is not None:
-            self._items[-1].marker = Marker(self._items[-1].marker.number, done)
+            self._items[-1].marker = ItemMarker(self._items[-1].marker.number, done)
         if self._inline is not None:
             self._inline.end = max(self._inline.end, end)
         else:

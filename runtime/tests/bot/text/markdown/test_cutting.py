@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clawd_runtime.bot.text.markdown.cutting import Limits, cut
+from clawd_runtime.bot.text.markdown.cutting import MessageLimits, cut
 from clawd_runtime.bot.text.markdown.layout import laid_out
 from clawd_runtime.bot.text.markdown.reading import read_markdown
 from clawd_runtime.bot.text.markdown.rich_text import RichText
@@ -10,7 +10,7 @@ from clawd_runtime.bot.text.splitting import utf16_units
 
 
 def parts(source: str, length: int, spans: int = 100) -> tuple[RichText, ...]:
-    return cut(laid_out(read_markdown(source)), Limits(length, spans, utf16_units))
+    return cut(laid_out(read_markdown(source)), MessageLimits(length, spans, utf16_units))
 
 
 def shown(found: tuple[RichText, ...]) -> list[tuple[str, list[tuple[str, str, str]]]]:

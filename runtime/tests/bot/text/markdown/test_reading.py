@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
-from clawd_runtime.bot.text.markdown.blocks import Code, Heading, Marker, Paragraph, Place, Rule, Table
+from clawd_runtime.bot.text.markdown.blocks import Code, Heading, ItemMarker, Paragraph, Place, Rule, Table
 from clawd_runtime.bot.text.markdown.reading import read_markdown
 from clawd_runtime.bot.text.markdown.rich_text import RichText, Span
 from tests.bot.text.markdown.documents import texts
@@ -88,21 +88,21 @@ def test_lists_keep_numbers_levels_and_tasks() -> None:
         if isinstance(block, Paragraph)
     ]
     assert found == [
-        ("a", 1, Marker("3.")),
-        ("b", 2, Marker()),
-        ("c", 3, Marker(done=True)),
-        ("d", 1, Marker("7.")),
-        ("e", 1, Marker("8.")),
-        ("f", 1, Marker("1)")),
-        ("", 1, Marker()),
-        ("g", 2, Marker()),
+        ("a", 1, ItemMarker("3.")),
+        ("b", 2, ItemMarker()),
+        ("c", 3, ItemMarker(done=True)),
+        ("d", 1, ItemMarker("7.")),
+        ("e", 1, ItemMarker("8.")),
+        ("f", 1, ItemMarker("1)")),
+        ("", 1, ItemMarker()),
+        ("g", 2, ItemMarker()),
     ]
 
 
 def test_blocks_in_an_item_and_in_quotes() -> None:
     found = read_markdown("- a\n\n  ```sh\n  b\n    c\n  ```\n> d\n> > e\n\n> f\n\n---")
     assert found == (
-        Paragraph(Place(level=1, marker=Marker()), RichText("a")),
+        Paragraph(Place(level=1, marker=ItemMarker()), RichText("a")),
         Code(Place(level=1, gap=True), "b\n  c", "sh"),
         Paragraph(Place(quotes=1, quote=1), RichText("d")),
         Paragraph(Place(quotes=2, quote=1), RichText("e")),
