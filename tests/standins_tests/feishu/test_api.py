@@ -160,6 +160,12 @@ def test_uuid_longer_than_50_characters_is_refused(control: Control) -> None:
     assert control.get("sent") == []
 
 
+def card(markdown: str, **more: str) -> str:
+    """Return the content of a card with one element."""
+    element = {"tag": "markdown", "content": markdown}
+    return json.dumps({"schema": "2.0", "body": {"elements": [element]}, **more})
+
+
 @pytest.mark.parametrize(
     ("kind", "content", "code"),
     [
@@ -168,6 +174,12 @@ def test_uuid_longer_than_50_characters_is_refused(control: Control) -> None:
         ("text", "", 230001),
         ("post", json.dumps({"zh_cn": {"content": [[{"tag": "text", "text": "x" * 30 * 1024}]]}}), 230025),
         ("interactive", "no JSON", 230001),
+        ("interactive", card("**a** [b](https://example.com)\n\n" + "| a |\n|---|\n\n" * 4), 0),
+        ("interactive", card("| a |\n|---|\n\n" * 5), 230099),
+        ("interactive", card("<div>a</div>"), 230099),
+        ("interactive", card("![a](https://example.com/a.png)"), 230099),
+        ("interactive", card("a", header_color="blue"), 230099),
+        ("interactive", card("a" * 30 * 1024), 230025),
         ("image", json.dumps({"image_key": "img"}), 230001),
     ],
 )
