@@ -1,0 +1,1 @@
+"""Grammars that constrain an answer: from JSON schemas, and in processes apart from the engine's."""
