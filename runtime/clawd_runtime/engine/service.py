@@ -5,12 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from clawd_runtime.engine.batching.batcher import Batcher
 from clawd_runtime.engine.batching.computer import ChatModel, Opened
+from clawd_runtime.engine.grammar.constraint import Grammars
+from clawd_runtime.engine.http.completions import (
+    CompletionRequest,
+    DetokenizeRequest,
+    Prompt,
+    TokenizeRequest,
+)
 from clawd_runtime.engine.http.requests import ChatRequest
+from clawd_runtime.engine.jobs import JobMaker, close_all
 from clawd_runtime.engine.metrics import EngineMetrics
 from clawd_runtime.engine.prompt.template import ChatTemplate
 from clawd_runtime.engine.settings import EngineSettings
@@ -22,39 +31,50 @@ _log = logging.getLogger("clawd.engine")
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A loaded model with its template and its batcher."""
+    """A loaded model with its batcher, its grammars, and what makes jobs of requests."""
 
     model: ChatModel
-    template: ChatTemplate
     batcher: Batcher
+    grammars: Grammars
+    jobs: JobMaker
 
 
-class AnswerStream:
-    """An accepted request: iterate over its events, of which the last is `Finished` or `Failed`.
+class Answers:
+    """An accepted request with one or several answers: iterate over their events, each with its index.
 
+    The last event of an answer is `Finished` or `Failed`; after a `Failed`, no more events follow.
     It belongs to the event loop in which it is created. Call `cancel` when the client is gone.
     """
 
-    def __init__(self, batcher: Batcher, job: AnswerJob) -> None:
+    def __init__(self, batcher: Batcher, jobs: Sequence[AnswerJob]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         self._batcher = batcher
-        self._ticket = batcher.submit(job, self._put)
+        self._tickets = batcher.submit_all(
+            [(job, partial(self._put, index)) for index, job in enumerate(jobs)]
+        )
 
-    def _put(self, event: Event) -> None:
+    def __len__(self) -> int:
+        return len(self._tickets)
+
+    def _put(self, index: int, event: Event) -> None:
         """Queue `event` for the event loop; called from the batcher's thread."""
-        self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+        self._loop.call_soon_threadsafe(self._events.put_nowait, (index, event))
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        while True:
-            event = await self._events.get()
-            yield event
-            if isinstance(event, Finished | Failed):
+    async def __aiter__(self) -> AsyncIterator[tuple[int, Event]]:
+        left = len(self._tickets)
+        while left:
+            index, event = await self._events.get()
+            if isinstance(event, Finished):
+                left -= 1
+            yield index, event
+            if isinstance(event, Failed):
                 return
 
     def cancel(self) -> None:
-        """Stop computing; do nothing if the answer is complete."""
-        self._batcher.cancel(self._ticket)
+        """Stop computing; do nothing if the answers are complete."""
+        for ticket in self._tickets:
+            self._batcher.cancel(ticket)
 
 
 class Engine:
@@ -109,7 +129,9 @@ class Engine:
         model.write_out(template.reasoning_marks)
         batcher = Batcher(model, self.metrics, queue=settings.queue, on_fault=self._fault)
         batcher.start()
-        self._loaded = LoadedModel(model, template, batcher)
+        grammars = Grammars(settings.model, most=settings.parallel + settings.queue)
+        jobs = JobMaker(model, template, grammars, settings.context_size)
+        self._loaded = LoadedModel(model, batcher, grammars, jobs)
         seconds = time.monotonic() - started
         self.metrics.load_seconds.set(seconds)
         self.metrics.info.info({"model": settings.model_name, "backend": opened.variant})
@@ -131,6 +153,7 @@ class Engine:
         loaded, self._loaded = self._loaded, None
         if loaded is not None:
             loaded.batcher.stop()
+            loaded.grammars.close()
             loaded.model.close()
 
     def stalled(self, seconds: float) -> bool:
@@ -152,80 +175,75 @@ class Engine:
                 param="model",
             )
 
-    async def answer(self, request: ChatRequest) -> AnswerStream:
-        """Accept `request`, start computing and return the answer.
+    async def answer(self, request: ChatRequest) -> Answers:
+        """Accept `request`, start computing and return its answers.
 
         Raises:
             RequestError: The request cannot be accepted; nothing was computed.
 
         """
-        loaded = self._serving(request)
-        job = await asyncio.to_thread(self._job, loaded, request)
-        return AnswerStream(loaded.batcher, job)
+        loaded = self._serving(request.model)
+        return await self._started(loaded, lambda: loaded.jobs.chat(request))
 
-    def _serving(self, request: ChatRequest) -> LoadedModel:
+    async def complete(self, request: CompletionRequest) -> Answers:
+        """Accept `request`, start computing and return its answers, the choices of each prompt together.
+
+        Raises:
+            RequestError: The request cannot be accepted; nothing was computed.
+
+        """
+        loaded = self._serving(request.model)
+        return await self._started(loaded, lambda: loaded.jobs.completion(request))
+
+    async def tokens(self, request: TokenizeRequest) -> list[tuple[int, bytes]]:
+        """Return the tokens of a text, each with its bytes.
+
+        Raises:
+            RequestError: The model is not served, or the text cannot fit its context.
+
+        """
+        loaded = self._serving(request.model or self.settings.model_name)
+
+        def read() -> list[tuple[int, bytes]]:
+            tokens = loaded.jobs.tokens_of(request.content, "content", begin=bool(request.add_special))
+            return [(token, loaded.model.whole_piece(token)) for token in tokens]
+
+        return await asyncio.to_thread(read)
+
+    async def text(self, request: DetokenizeRequest) -> str:
+        """Return the text of tokens.
+
+        Raises:
+            RequestError: The model is not served, or a token is not in its vocabulary.
+
+        """
+        loaded = self._serving(request.model or self.settings.model_name)
+        return await asyncio.to_thread(
+            lambda: loaded.jobs.text_of(loaded.jobs.tokens_of(tuple(request.tokens), "tokens"))
+        )
+
+    def prompt_text(self, prompt: Prompt) -> str:
+        """Return the text of the prompt of an accepted request."""
+        if isinstance(prompt, str):
+            return prompt
+        if self._loaded is None:
+            raise NotReadyError("the engine is stopping")
+        return self._loaded.jobs.text_of(prompt)
+
+    async def _started(self, loaded: LoadedModel, make: Callable[[], list[AnswerJob]]) -> Answers:
+        jobs = await asyncio.to_thread(make)
+        try:
+            return Answers(loaded.batcher, jobs)
+        except BaseException:
+            close_all(jobs)
+            raise
+
+    def _serving(self, model: str) -> LoadedModel:
         if self._loaded is None:
             raise NotReadyError("the model is still loading")
-        self.check_name(request.model)
+        self.check_name(model)
         return self._loaded
-
-    def _job(self, loaded: LoadedModel, request: ChatRequest) -> AnswerJob:
-        """Return the job for `request`. Without a limit in the request, the answer may fill the context."""
-        model, template = loaded.model, loaded.template
-        sampling = request.sampling()
-        foreign = [token for token, _ in sampling.logit_bias if token >= model.vocabulary_size]
-        if foreign:
-            raise RequestError(
-                f"logit_bias: unknown token {foreign[0]}: the model has {model.vocabulary_size} tokens",
-                param="logit_bias",
-            )
-        options = thinking_options(request, template)
-        opening = template.opening(options)
-        pieces = template.render(request.conversation(), options)
-        size, longest = sum(map(len, pieces)), self.settings.context_size * model.longest_token
-        if size > longest:
-            # No tokenizer can make this fit, and trying would take long.
-            raise RequestError(
-                f"messages: {size} characters do not fit the context of {self.settings.context_size} tokens",
-                code="context_length_exceeded",
-                param="messages",
-            )
-        prompt = model.tokenize(*pieces)
-        room = max(1, self.settings.context_size - len(prompt))
-        return AnswerJob(prompt, request.limit() or room, sampling, request.stop, opening)
 
     def _fault(self, fault: BaseException) -> None:
         self._loaded = None
         self._on_fault(fault)
-
-
-def thinking_options(request: ChatRequest, template: ChatTemplate) -> dict[str, str | bool]:
-    """Return the variables of `template` that set how much the model reasons.
-
-    Raises:
-        RequestError: The model's template does not support what the request asks for.
-
-    """
-    effort, given = request.reasoning_effort, request.chat_template_kwargs
-    thinking = given.enable_thinking if given is not None else None
-    if effort == "none":
-        thinking = False
-    elif effort is not None:
-        if not template.knows("reasoning_effort"):
-            raise RequestError(
-                "reasoning_effort: not supported by this model's chat template",
-                code="unsupported_parameter",
-                param="reasoning_effort",
-            )
-        return {"reasoning_effort": effort}
-    if thinking is None:
-        return {}
-    switch = next((name for name in ("enable_thinking", "thinking") if template.knows(name)), None)
-    if switch is None:
-        param = "reasoning_effort" if effort else "chat_template_kwargs"
-        raise RequestError(
-            f"{param}: turning reasoning on or off is not supported by this model's chat template",
-            code="unsupported_parameter",
-            param=param,
-        )
-    return {switch: thinking}

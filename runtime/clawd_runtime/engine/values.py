@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from clawd_runtime.engine.grammar.constraint import Constraint
 from clawd_runtime.errors import RuntimeFault
 
 FinishReason = Literal["stop", "length"]
@@ -35,7 +36,11 @@ class SamplingParameters:
 class AnswerJob:
     """An answer to compute: `prompt` tokens in, at most `max_tokens` tokens out, ending before a `stop`.
 
-    `opening` is the end of the prompt after the last message, which may open the reasoning.
+    `opening` is the end of the prompt after the last message, which may open the reasoning. `top_logprobs` is
+    how many of the likeliest tokens to report for each one drawn (0: only that one; `None`: nothing).
+
+    A `constraint` limits the text that follows the reasoning; the batcher closes it. `plain` text is not
+    searched for reasoning. `field` is the field of the request that the prompt is from.
     """
 
     prompt: tuple[int, ...]
@@ -43,6 +48,10 @@ class AnswerJob:
     sampling: SamplingParameters = SamplingParameters()
     stop: tuple[str, ...] = ()
     opening: str = ""
+    top_logprobs: int | None = None
+    constraint: Constraint | None = None
+    plain: bool = False
+    field: str = "messages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +68,19 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token with the logarithm of its probability before sampling, and the likeliest ones in its place."""
+
+    piece: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """A further piece of an answer, and a further piece of its reasoning.
+
+    `logprobs` are those of the answer's tokens whose text has become certain.
 
     With `restarts`, all text so far was reasoning, and `reasoning` repeats it: only a closing mark was found.
     """
@@ -68,6 +88,7 @@ class Delta:
     text: str
     reasoning: str = ""
     restarts: bool = False
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from clawd_runtime.engine.batching.computer import Feed
+from clawd_runtime.engine.grammar.constraint import Constraint
 from clawd_runtime.engine.settings import EngineSettings
-from clawd_runtime.engine.values import SamplingParameters
+from clawd_runtime.engine.values import SamplingParameters, TokenLogprob
 from clawd_runtime.errors import EngineError
 
 REPOSITORY = Path(__file__).parents[3]
@@ -79,11 +80,15 @@ class FakeModel:
                 self.ready.add(feed.seq)
         self.steps.append(tuple(feeds))
 
-    def draw(self, seq: int) -> int:
+    def draw(self, seq: int, constraint: Constraint | None = None) -> int:
         assert seq in self.ready
         assert seq in self.drawing
         self.ready.remove(seq)
         return next_token(self.held[seq])
+
+    def logprob(self, seq: int, token: int, top: int) -> TokenLogprob:
+        others = tuple((bytes([other]), -float(other)) for other in range(top))
+        return TokenLogprob(self.piece(token), -0.5, others)
 
     def begin(self, seq: int, sampling: SamplingParameters) -> None:
         assert seq not in self.drawing
@@ -114,6 +119,12 @@ class FakeModel:
 
     def tokenize(self, *pieces: str) -> tuple[int, ...]:
         return tuple("".join(pieces).encode())
+
+    def plain_tokens(self, text: str, *, begin: bool) -> tuple[int, ...]:
+        return tuple(text.encode(errors="replace"))
+
+    def whole_piece(self, token: int) -> bytes:
+        return b"<end>" if token == END else bytes([token])
 
     def added_texts(self) -> Iterable[str]:
         return []

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from clawd_runtime.engine.batching.computer import Computer, Feed
 from clawd_runtime.engine.batching.schedule import Share, next_batch
@@ -76,24 +76,35 @@ class Batcher:
             NotReadyError: The batcher is stopped.
 
         """
-        self._check_fits(job)
-        ticket = Ticket(job, emit, time.monotonic())
+        return self.submit_all([(job, emit)])[0]
+
+    def submit_all(self, jobs: Collection[tuple[AnswerJob, Callable[[Event], None]]]) -> list[Ticket]:
+        """Queue all of `jobs`, each with its `emit`, or none of them; see `submit`."""
+        if len(jobs) > self._computer.parallel + self._queue:
+            raise RequestError(
+                f"too many answers in one request: {len(jobs)}, at most "
+                f"{self._computer.parallel + self._queue} fit into the queue",
+                param="n",
+            )
+        for job, _ in jobs:
+            self._check_fits(job)
+        tickets = [Ticket(job, emit, time.monotonic()) for job, emit in jobs]
         with self._turn:
             if self._closed:
                 raise NotReadyError("the engine is stopping")
             free = self._computer.parallel - len(self._running)
-            if len(self._waiting) >= self._queue + free:
+            if len(self._waiting) + len(jobs) > self._queue + free:
                 raise BusyError(
                     f"engine busy: {len(self._waiting)} requests are waiting",
                     retry_after=self._retry_after(),
                 )
             if not self._waiting and not self._running:
-                self._progress = ticket.submitted
-            self._waiting.append(ticket)
+                self._progress = time.monotonic()
+            self._waiting += tickets
             self._metrics.queued.set(len(self._waiting))
             self._turn.notify()
-        self._metrics.prompt_tokens.inc(len(job.prompt))
-        return ticket
+        self._metrics.prompt_tokens.inc(sum(len(job.prompt) for job, _ in jobs))
+        return tickets
 
     def cancel(self, ticket: Ticket) -> None:
         """Stop computing `ticket`, which gets no further events. Do nothing if it is done."""
@@ -120,13 +131,13 @@ class Batcher:
     def _check_fits(self, job: AnswerJob) -> None:
         size = self._computer.context_size
         if not job.prompt:
-            raise RequestError("the prompt is empty", param="messages")
+            raise RequestError("the prompt is empty", param=job.field)
         if len(job.prompt) + job.max_tokens > size:
             raise RequestError(
                 f"context length exceeded: {len(job.prompt) + job.max_tokens} tokens requested "
-                f"({len(job.prompt)} in the messages, {job.max_tokens} in the answer), {size} available",
+                f"({len(job.prompt)} in the {job.field}, {job.max_tokens} in the answer), {size} available",
                 code="context_length_exceeded",
-                param="messages",
+                param=job.field,
             )
 
     def _retry_after(self) -> int:
@@ -164,6 +175,9 @@ class Batcher:
             kept = [ticket for ticket in self._waiting if not ticket.cancelled]
             dropped = len(self._waiting) - len(kept)
             if dropped:
+                for ticket in self._waiting:
+                    if ticket.cancelled:
+                        ticket.close()
                 self._waiting = deque(kept)
         gone = [run for run in self._running.values() if run.ticket.cancelled]
         for run in gone:
@@ -253,15 +267,31 @@ class Batcher:
         return Feed(share.seq, len(self._holding[share.seq]), tokens, draw=not run.todo)
 
     def _write(self, run: Sequence) -> None:
-        token = self._computer.draw(run.seq)
-        splits, reason = run.write(token, self._computer.piece(token), ends=self._computer.ends_answer(token))
+        job, reasoning = run.ticket.job, run.text.reasoning
+        if job.constraint is None:
+            token = self._computer.draw(run.seq)
+        else:
+            token = self._computer.draw(run.seq, None if reasoning else job.constraint)
+        ends = self._computer.ends_answer(token)
+        splits, reason = run.write(token, self._computer.piece(token), ends=ends)
         if run.first_token is None:
             run.first_token = time.monotonic()
             self._metrics.prefill_seconds.observe(run.first_token - run.placed)
         self._metrics.completion_tokens.inc()
-        for split in splits:
-            if split.answer or split.reasoning or split.restarts:
-                _emit(run.ticket, Delta(split.answer, split.reasoning, split.restarts))
+        if job.top_logprobs is None:
+            for split in splits:
+                if split.answer or split.reasoning or split.restarts:
+                    _emit(run.ticket, Delta(split.answer, split.reasoning, split.restarts))
+        else:
+            if run.text.reasoning or any(split.restarts for split in splits):
+                run.unsent.clear()  # the tokens of the mark
+            elif not (ends or reasoning):
+                run.unsent.append(self._computer.logprob(run.seq, token, job.top_logprobs))
+            for number, split in enumerate(splits, 1):
+                last = reason is not None and number == len(splits)
+                logprobs = run.certain_logprobs(split.answer, ended=last)
+                if split.answer or split.reasoning or split.restarts or logprobs:
+                    _emit(run.ticket, Delta(split.answer, split.reasoning, split.restarts, logprobs))
         if reason is not None:
             self._metrics.decode_seconds.observe(time.monotonic() - run.first_token)
             self._metrics.requests.labels(reason).inc()
@@ -275,6 +305,7 @@ class Batcher:
         except Exception:
             _log.exception("slot %d: releasing it after an answer failed", run.seq)
             self._forget(run.seq)
+        run.ticket.close()
         with self._turn:
             del self._running[run.seq]
             self._clock += 1
@@ -303,10 +334,15 @@ class Batcher:
 
     def _fail_alone(self, run: Sequence, error: Exception) -> None:
         """Fail one answer because of `error`, which affects no other."""
-        _log.error("internal error: an answer failed", exc_info=error)
+        fault: RuntimeFault = EngineError("internal error: this answer failed; see the engine's log")
+        if isinstance(error, RequestError):
+            fault = error
+            _log.info("an answer failed: %s", error)
+        else:
+            _log.error("internal error: an answer failed", exc_info=error)
         if self._running.get(run.seq) is run:
             self._forget(run.seq)
-            self._fail(run, EngineError("internal error: this answer failed; see the engine's log"))
+            self._fail(run, fault)
 
     def _fail(self, run: Sequence, fault: RuntimeFault) -> None:
         self._release(run)
@@ -319,6 +355,7 @@ class Batcher:
         with self._turn:
             waiting, self._waiting = self._waiting, deque()
         for ticket in waiting:
+            ticket.close()
             _emit(ticket, Failed(fault))
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from clawd_runtime.engine.values import SamplingParameters
+from clawd_runtime.engine.grammar.constraint import Constraint
+from clawd_runtime.engine.values import SamplingParameters, TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,16 @@ class Computer(Protocol):
 
         """
 
-    def draw(self, seq: int) -> int:
-        """Return the next token of `seq`, which was fed with `draw` in the last step."""
+    def draw(self, seq: int, constraint: Constraint | None = None) -> int:
+        """Return the next token of `seq`, which was fed with `draw` in the last step.
+
+        Raises:
+            RequestError: The constraint does not allow any token, or takes too much time.
+
+        """
+
+    def logprob(self, seq: int, token: int, top: int) -> TokenLogprob:
+        """Return the probability of `token`, the one drawn last, and those of the `top` likeliest ones."""
 
     def begin(self, seq: int, sampling: SamplingParameters) -> None:
         """Prepare `seq` for drawing a new answer."""
@@ -75,6 +84,15 @@ class ChatModel(Computer, Protocol):
 
     def tokenize(self, *pieces: str) -> tuple[int, ...]:
         """Return the tokens of a prompt; none spans two pieces. May be called from any thread."""
+
+    def plain_tokens(self, text: str, *, begin: bool) -> tuple[int, ...]:
+        """Return the tokens of `text`, in which texts of control tokens are ordinary text.
+
+        With `begin`, add the tokens that begin a prompt. May be called from any thread.
+        """
+
+    def whole_piece(self, token: int) -> bytes:
+        """Return the bytes of `token`, also of a control token. May be called from any thread."""
 
     @property
     def chat_template(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from clawd_runtime.engine.batching.schedule import Wanting
 from clawd_runtime.engine.llama.detokenize import TextStream
-from clawd_runtime.engine.values import AnswerJob, Event, FinishReason, Usage
+from clawd_runtime.engine.values import AnswerJob, Event, FinishReason, TokenLogprob, Usage
 from clawd_runtime.reasoning.splitter import ReasoningSplit
 
 
@@ -22,6 +22,11 @@ class Ticket:
     emit: Callable[[Event], None]
     submitted: float
     cancelled: bool = False
+
+    def close(self) -> None:
+        """Free what the job holds, once no token of it is drawn any more."""
+        if self.job.constraint is not None:
+            self.job.constraint.close()
 
 
 @dataclass(slots=True)
@@ -41,9 +46,12 @@ class Sequence:
     reasoned: int = 0
     first_token: float | None = None
     text: TextStream = field(init=False)
+    unsent: list[TokenLogprob] = field(default_factory=list)
+    ahead: int = 0
 
     def __post_init__(self) -> None:
-        self.text = TextStream(self.ticket.job.stop, self.ticket.job.opening)
+        job = self.ticket.job
+        self.text = TextStream(job.stop, job.opening, plain=job.plain or job.constraint is not None)
 
     def wanting(self) -> Wanting:
         """Return what the sequence waits for in the next step."""
@@ -78,6 +86,19 @@ class Sequence:
         if split.restarts:
             self.reasoned = self.written
         return split
+
+    def certain_logprobs(self, text: str, *, ended: bool) -> tuple[TokenLogprob, ...]:
+        """Return the logprobs of the tokens that `text`, the next piece of the answer, begins or contains.
+
+        If the answer has `ended` without a stop string, return all that are left.
+        """
+        self.ahead += len(text.encode(errors="replace"))
+        count = 0
+        while count < len(self.unsent) and (self.ahead > 0 or (ended and not self.text.stopped)):
+            self.ahead -= len(self.unsent[count].piece)
+            count += 1
+        certain, self.unsent = tuple(self.unsent[:count]), self.unsent[count:]
+        return certain
 
     def usage(self) -> Usage:
         """Return the token counts of the answer so far."""

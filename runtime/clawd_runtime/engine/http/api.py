@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
-from clawd_runtime.engine.http.protocol import Envelope, error_body
+from clawd_runtime.engine.http.answering import CLIENT_GONE, Form, answered
+from clawd_runtime.engine.http.completions import CompletionRequest, DetokenizeRequest, TokenizeRequest
+from clawd_runtime.engine.http.parsing import parse_request
+from clawd_runtime.engine.http.protocol import ChatEnvelope, CompletionEnvelope, error_body
 from clawd_runtime.engine.http.requests import parse_chat_request
 from clawd_runtime.engine.metrics import CONTENT_TYPE
-from clawd_runtime.engine.service import AnswerStream, Engine
-from clawd_runtime.engine.values import Delta, Failed, Finished
+from clawd_runtime.engine.service import Engine
 from clawd_runtime.errors import EngineError, RequestError, RuntimeFault
-from clawd_runtime.reasoning.marks import CLOSING_MARK
 
 # A client that takes longer to send its request has stopped, or keeps the connection open on purpose.
 BODY_SECONDS = 10.0
 LARGEST_BODY = 8 * 1024 * 1024  # bytes; far more text than any context holds
-
-# The status that nginx logs for a client that has disconnected; no client receives it.
-_CLIENT_GONE = 499
 
 
 def create_app(engine: Engine) -> Starlette:
@@ -34,6 +31,9 @@ def create_app(engine: Engine) -> Starlette:
     app = Starlette(
         routes=[
             Route("/v1/chat/completions", _chat_completions, methods=["POST"]),
+            Route("/v1/completions", _completions, methods=["POST"]),
+            Route("/tokenize", _tokenize, methods=["POST"]),
+            Route("/detokenize", _detokenize, methods=["POST"]),
             Route("/v1/models", _models),
             Route("/v1/models/{name:path}", _model),
             Route("/health", _health),
@@ -43,6 +43,7 @@ def create_app(engine: Engine) -> Starlette:
             RuntimeFault: _fault_response,
             404: _unknown,
             405: _unknown,
+            ClientDisconnect: _client_gone,
             Exception: _unexpected,
         },
     )
@@ -53,26 +54,59 @@ def create_app(engine: Engine) -> Starlette:
 
 async def _chat_completions(request: Request) -> Response:
     engine: Engine = request.app.state.engine
+    with _refusals_counted(engine):
+        chat = parse_chat_request(await _json_body(request))
+        answers = await engine.answer(chat)
+    envelope = ChatEnvelope(engine.settings.model_name)
+    return await answered(request, answers, envelope, Form.of(chat, chat.reported_logprobs() is not None))
+
+
+async def _completions(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    with _refusals_counted(engine):
+        completion = parse_request(await _json_body(request), CompletionRequest, "a completion request")
+        answers = await engine.complete(completion)
+    echoes: tuple[str, ...] = ()
+    if completion.echo:
+        texts = [engine.prompt_text(prompt) for prompt in completion.prompt]
+        echoes = tuple(text for text in texts for _ in range(completion.choices()))
+    envelope = CompletionEnvelope(engine.settings.model_name, echoes)
+    return await answered(request, answers, envelope, Form.of(completion, completion.logprobs is not None))
+
+
+async def _tokenize(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    asked = parse_request(await _json_body(request), TokenizeRequest, "a tokenize request")
+    tokens = await engine.tokens(asked)
+    if not asked.with_pieces:
+        return JSONResponse({"tokens": [token for token, _ in tokens], "count": len(tokens)})
+    pieces = [{"id": token, "piece": piece.decode(errors="replace")} for token, piece in tokens]
+    return JSONResponse({"tokens": pieces, "count": len(tokens)})
+
+
+async def _detokenize(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    asked = parse_request(await _json_body(request), DetokenizeRequest, "a detokenize request")
+    return JSONResponse({"content": await engine.text(asked)})
+
+
+@contextmanager
+def _refusals_counted(engine: Engine) -> Iterator[None]:
     try:
-        _check_content_type(request)
-        async with asyncio.timeout(BODY_SECONDS):
-            body = await _body(request)
-        chat = parse_chat_request(body)
-        answer = await engine.answer(chat)
+        yield
     except RequestError:
         engine.metrics.requests.labels("refused").inc()
         raise
-    except ClientDisconnect:
-        return Response(status_code=_CLIENT_GONE)
+
+
+async def _json_body(request: Request) -> bytes:
+    """Return the body of a request, which must be JSON and arrive in time."""
+    _check_content_type(request)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _body(request)
     except TimeoutError:
         raise RequestError(f"request body not received within {BODY_SECONDS:g} s", status=408) from None
-    envelope = Envelope(engine.settings.model_name)
-    if chat.stream:
-        return _AnswerStream(answer, envelope, include_usage=chat.include_usage())
-    try:
-        return await _whole(request, answer, envelope)
-    finally:
-        answer.cancel()
 
 
 def _check_content_type(request: Request) -> None:
@@ -97,94 +131,6 @@ async def _body(request: Request) -> bytes:
         if len(body) > LARGEST_BODY:
             raise RequestError(f"request too large: more than {LARGEST_BODY} bytes", status=413)
     return bytes(body)
-
-
-async def _whole(request: Request, answer: AnswerStream, envelope: Envelope) -> Response:
-    """Return the complete answer; stop waiting when the client disconnects."""
-    collecting = asyncio.ensure_future(_collect(answer))
-    watching = asyncio.ensure_future(_gone(request))
-    try:
-        await asyncio.wait({collecting, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not collecting.done():
-            return Response(status_code=_CLIENT_GONE)
-        reasoning, text, end = collecting.result()
-        return JSONResponse(envelope.completion(text, end.reason, end.usage, reasoning))
-    finally:
-        collecting.cancel()
-        watching.cancel()
-
-
-async def _collect(answer: AnswerStream) -> tuple[str, str, Finished]:
-    """Return the reasoning, the text and the final event of the answer."""
-    reasoning: list[str] = []
-    texts: list[str] = []
-    async for event in answer:
-        match event:
-            case Delta(text, thought, restarts):
-                reasoning.append(thought)
-                if restarts:
-                    texts.clear()
-                texts.append(text)
-            case Finished():
-                return "".join(reasoning), "".join(texts), event
-            case Failed(fault):
-                raise fault
-    raise EngineError("the answer ended without a result")
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-class _AnswerStream(StreamingResponse):
-    """An answer as server-sent events; computing stops when the client disconnects."""
-
-    def __init__(self, answer: AnswerStream, envelope: Envelope, *, include_usage: bool) -> None:
-        super().__init__(
-            _stream(answer, envelope, include_usage=include_usage),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store"},
-        )
-        self._answer = answer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Not in the generator: it never starts if the client disconnects early.
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._answer.cancel()
-
-
-async def _stream(answer: AnswerStream, envelope: Envelope, *, include_usage: bool) -> AsyncIterator[bytes]:
-    unused = {"usage": None} if include_usage else {}
-    yield _event(envelope.chunk({"role": "assistant", "content": ""}) | unused)
-    async for event in answer:
-        match event:
-            case Delta() as delta:
-                yield _event(envelope.chunk(_delta(delta)) | unused)
-            case Finished(reason, usage):
-                yield _event(envelope.chunk({}, reason) | unused)
-                if include_usage:
-                    yield _event(envelope.usage_chunk(usage))
-                yield b"data: [DONE]\n\n"
-            case Failed(fault):
-                yield _event(error_body(fault))
-
-
-def _delta(delta: Delta) -> dict[str, str]:
-    """Return the delta of a chunk.
-
-    Text that was sent cannot be withdrawn: if the reasoning had no opening mark, send its closing mark.
-    """
-    if delta.restarts:
-        return {"content": f"\n{CLOSING_MARK}\n\n{delta.text}"}
-    fields = {"reasoning_content": delta.reasoning, "content": delta.text}
-    return {name: text for name, text in fields.items() if text}
-
-
-def _event(body: dict[str, Any]) -> bytes:
-    return f"data: {json.dumps(body, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
 
 
 async def _models(request: Request) -> Response:
@@ -231,6 +177,10 @@ async def _unknown(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
     fault = RequestError(f"unknown endpoint: {request.method} {request.url.path}", status=status)
     return JSONResponse(error_body(fault), status_code=status)
+
+
+async def _client_gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=CLIENT_GONE)
 
 
 async def _unexpected(_request: Request, _error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""Answers and errors in the form of the OpenAI chat protocol.
+"""Answers and errors in the form of the OpenAI protocol.
 
 Source: https://platform.openai.com/docs/api-reference/chat
 """
@@ -7,42 +7,208 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from clawd_runtime.engine.values import FinishReason, Usage
+from clawd_runtime.engine.values import Delta, FinishReason, TokenLogprob, Usage
 from clawd_runtime.errors import RequestError, RuntimeFault
+from clawd_runtime.reasoning.marks import CLOSING_MARK
+
+_LOWEST_LOGPROB = -9999.0  # JSON has no infinity
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
-    """The fields that all parts of one answer share: its id, time (Unix seconds) and model."""
+class WholeAnswer:
+    """One complete answer; `logprobs` is `None` if they were not asked for."""
+
+    text: str
+    reason: FinishReason
+    usage: Usage
+    reasoning: str = ""
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+class Envelope(Protocol):
+    """The form of the answers to one request."""
+
+    def whole(self, answers: Sequence[WholeAnswer], usage: Usage) -> dict[str, Any]:
+        """Return all answers in one body."""
+
+    def begin(self, index: int) -> dict[str, Any] | None:
+        """Return the part that begins a streamed answer, if there is one."""
+
+    def chunk(self, index: int, delta: Delta) -> dict[str, Any]:
+        """Return a part of a streamed answer."""
+
+    def end(self, index: int, reason: FinishReason) -> dict[str, Any]:
+        """Return the last part of a streamed answer."""
+
+    def usage_chunk(self, usage: Usage) -> dict[str, Any]:
+        """Return the part that ends a stream if the request has `include_usage`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatEnvelope:
+    """The form of chat answers, with the fields that all parts share: id, time (Unix seconds), model."""
 
     model: str
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def completion(
-        self, text: str, reason: FinishReason, usage: Usage, reasoning: str = ""
-    ) -> dict[str, Any]:
-        """Return the complete answer, with `reasoning_content` if the model has reasoned."""
-        message = {"role": "assistant", "content": text, "refusal": None}
-        if reasoning:
-            message["reasoning_content"] = reasoning
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
-        return {**self._head("chat.completion"), "choices": [choice], "usage": usage_body(usage)}
+    def whole(self, answers: Sequence[WholeAnswer], usage: Usage) -> dict[str, Any]:
+        """Return all answers, each with `reasoning_content` if the model has reasoned."""
+        choices = [
+            {
+                "index": index,
+                "message": _message(answer),
+                "logprobs": None if answer.logprobs is None else _logprobs(answer.logprobs),
+                "finish_reason": answer.reason,
+            }
+            for index, answer in enumerate(answers)
+        ]
+        return {**self._head("chat.completion"), "choices": choices, "usage": usage_body(usage)}
 
-    def chunk(self, delta: dict[str, str], reason: FinishReason | None = None) -> dict[str, Any]:
+    def begin(self, index: int) -> dict[str, Any]:
+        """Return the part that begins a streamed answer."""
+        return self._part(index, {"role": "assistant", "content": ""})
+
+    def chunk(self, index: int, delta: Delta) -> dict[str, Any]:
         """Return a part of a streamed answer."""
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        return {**self._head("chat.completion.chunk"), "choices": [choice]}
+        return self._part(index, _fields(delta), delta.logprobs)
+
+    def end(self, index: int, reason: FinishReason) -> dict[str, Any]:
+        """Return the last part of a streamed answer."""
+        return self._part(index, {}, reason=reason)
 
     def usage_chunk(self, usage: Usage) -> dict[str, Any]:
-        """Return the part that ends a streamed answer if the request has `include_usage`."""
+        """Return the part that ends a stream if the request has `include_usage`."""
         return {**self._head("chat.completion.chunk"), "choices": [], "usage": usage_body(usage)}
+
+    def _part(
+        self,
+        index: int,
+        delta: dict[str, str],
+        logprobs: tuple[TokenLogprob, ...] = (),
+        reason: FinishReason | None = None,
+    ) -> dict[str, Any]:
+        shown = _logprobs(logprobs) if logprobs else None
+        choice = {"index": index, "delta": delta, "logprobs": shown, "finish_reason": reason}
+        return {**self._head("chat.completion.chunk"), "choices": [choice]}
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+
+def _message(answer: WholeAnswer) -> dict[str, Any]:
+    message = {"role": "assistant", "content": answer.text, "refusal": None}
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
+    return message
+
+
+def _fields(delta: Delta) -> dict[str, str]:
+    """Return the delta of a chunk.
+
+    Text that was sent cannot be withdrawn: if the reasoning had no opening mark, send its closing mark.
+    """
+    if delta.restarts:
+        return {"content": f"\n{CLOSING_MARK}\n\n{delta.text}"}
+    fields = {"reasoning_content": delta.reasoning, "content": delta.text}
+    return {name: text for name, text in fields.items() if text}
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionEnvelope:
+    """The form of completions. `echoes` are the prompts' texts if they are to be repeated, one per choice."""
+
+    model: str
+    echoes: tuple[str, ...] = ()
+    id: str = field(default_factory=lambda: f"cmpl-{uuid.uuid4().hex}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def whole(self, answers: Sequence[WholeAnswer], usage: Usage) -> dict[str, Any]:
+        """Return all answers."""
+        choices = [
+            {
+                "index": index,
+                "text": self._echo(index) + answer.text,
+                "logprobs": None if answer.logprobs is None else _legacy_logprobs(answer.logprobs),
+                "finish_reason": answer.reason,
+            }
+            for index, answer in enumerate(answers)
+        ]
+        return {**self._head(), "choices": choices, "usage": usage_body(usage)}
+
+    def begin(self, index: int) -> dict[str, Any] | None:
+        """Return the prompt, if it is to be repeated."""
+        return self._part(index, self._echo(index)) if self.echoes else None
+
+    def chunk(self, index: int, delta: Delta) -> dict[str, Any]:
+        """Return a part of a streamed answer."""
+        return self._part(index, delta.text, delta.logprobs)
+
+    def end(self, index: int, reason: FinishReason) -> dict[str, Any]:
+        """Return the last part of a streamed answer."""
+        return self._part(index, "", reason=reason)
+
+    def usage_chunk(self, usage: Usage) -> dict[str, Any]:
+        """Return the part that ends a stream if the request has `include_usage`."""
+        return {**self._head(), "choices": [], "usage": usage_body(usage)}
+
+    def _echo(self, index: int) -> str:
+        return self.echoes[index] if self.echoes else ""
+
+    def _part(
+        self,
+        index: int,
+        text: str,
+        logprobs: tuple[TokenLogprob, ...] = (),
+        reason: FinishReason | None = None,
+    ) -> dict[str, Any]:
+        shown = _legacy_logprobs(logprobs) if logprobs else None
+        choice = {"index": index, "text": text, "logprobs": shown, "finish_reason": reason}
+        return {**self._head(), "choices": [choice]}
+
+    def _head(self) -> dict[str, Any]:
+        return {"id": self.id, "object": "text_completion", "created": self.created, "model": self.model}
+
+
+def _legacy_logprobs(logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
+    offsets, at = [], 0
+    for each in logprobs:
+        offsets.append(at)
+        at += len(each.piece.decode(errors="replace"))
+    return {
+        "tokens": [each.piece.decode(errors="replace") for each in logprobs],
+        "token_logprobs": [max(each.logprob, _LOWEST_LOGPROB) for each in logprobs],
+        "top_logprobs": [
+            {piece.decode(errors="replace"): max(logprob, _LOWEST_LOGPROB) for piece, logprob in each.top}
+            for each in logprobs
+        ],
+        "text_offset": offsets,
+    }
+
+
+def _logprobs(logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
+    return {
+        "content": [
+            {
+                **_logprob(each.piece, each.logprob),
+                "top_logprobs": [_logprob(piece, logprob) for piece, logprob in each.top],
+            }
+            for each in logprobs
+        ],
+        "refusal": None,
+    }
+
+
+def _logprob(piece: bytes, logprob: float) -> dict[str, Any]:
+    return {
+        "token": piece.decode(errors="replace"),
+        "logprob": max(logprob, _LOWEST_LOGPROB),
+        "bytes": list(piece),
+    }
 
 
 def usage_body(usage: Usage) -> dict[str, Any]:

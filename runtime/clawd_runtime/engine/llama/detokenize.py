@@ -17,26 +17,37 @@ class TextStream:
 
     The answer ends before the stop string that is complete first (of several, the longest); those in the
     reasoning do not count. `opening` is the end of the prompt. Bytes that are not UTF-8 become U+FFFD; a
-    character that is still incomplete at the end is dropped.
+    character that is still incomplete at the end is dropped. With `plain`, only reasoning that the prompt has
+    opened is separated, and the text after it is not searched for marks.
     """
 
-    def __init__(self, stop: Sequence[str] = (), opening: str = "") -> None:
+    def __init__(self, stop: Sequence[str] = (), opening: str = "", *, plain: bool = False) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._splitter = ReasoningSplitter(opening)
         self._stop = tuple(stop)
         self._held = ""
         self.stopped = False
+        self._plain = plain and not self._splitter.reasoning
+        self._plain_after = plain
 
     @property
     def reasoning(self) -> bool:
         """Return whether the text that follows is reasoning, as far as is known."""
-        return self._splitter.reasoning
+        return not self._plain and self._splitter.reasoning
 
     def feed(self, piece: bytes) -> ReasoningSplit:
         """Return the text that is now certain; set `stopped` if a stop string has ended the answer."""
         if self.stopped:
             return ReasoningSplit()
-        return self._before_stop(self._splitter.feed(self._decoder.decode(piece)))
+        text = self._decoder.decode(piece)
+        if self._plain:
+            return self._before_stop(ReasoningSplit("", text))
+        split = self._splitter.feed(text)
+        if self._plain_after and not self._splitter.reasoning:
+            rest = self._splitter.finish(complete=False)
+            split = ReasoningSplit(split.reasoning + rest.reasoning, split.answer + rest.answer)
+            self._plain = True
+        return self._before_stop(split)
 
     def finish(self, *, complete: bool = True) -> ReasoningSplit:
         """Return the text held back for a mark or stop string that did not follow.
@@ -45,7 +56,8 @@ class TextStream:
         """
         if self.stopped:
             return ReasoningSplit()
-        split = self._before_stop(self._splitter.finish(complete=complete))
+        end = ReasoningSplit() if self._plain else self._splitter.finish(complete=complete)
+        split = self._before_stop(end)
         rest, self._held = self._held, ""
         return ReasoningSplit(split.reasoning, split.answer + rest, split.restarts)
 

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import llama_cpp
+import numpy as np
 
 from clawd_runtime.engine.batching.computer import Feed, Offload, Opened
+from clawd_runtime.engine.grammar.constraint import Constraint
 from clawd_runtime.engine.llama.backends import load_backends, require_gpu
 from clawd_runtime.engine.llama.cpus import usable_cpus
 from clawd_runtime.engine.llama.gguf import check_gguf
 from clawd_runtime.engine.llama.log import capture_log
 from clawd_runtime.engine.settings import EngineSettings
-from clawd_runtime.engine.values import SamplingParameters
-from clawd_runtime.errors import EngineError, ModelError
+from clawd_runtime.engine.values import SamplingParameters, TokenLogprob
+from clawd_runtime.errors import EngineError, ModelError, RequestError
 
 # Maximum number of tokens per step. More are no faster on processors and delay the end of a cancelled answer.
 STEP_CAPACITY = 256
@@ -32,6 +34,9 @@ _COLDEST = 1e-4
 
 # Put before a text to find out which tokens a tokenizer inserts at the beginning; no token spans it.
 _LINE_BREAK = "\n"
+
+# llama_token_data
+_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
 _RANDOM_SEED = 0xFFFFFFFF  # llama.cpp's LLAMA_DEFAULT_SEED: it would choose a random seed
 
@@ -171,9 +176,51 @@ class LlamaModel:
                 f"llama_decode failed with code {code}: {complaints.text() or 'no reason given'}"
             )
 
-    def draw(self, seq: int) -> int:
-        """Return the next token of `seq`, which was fed with `draw` in the last step."""
-        return int(llama_cpp.llama_sampler_sample(self._samplers[seq], self._context, self._rows[seq]))
+    def draw(self, seq: int, constraint: Constraint | None = None) -> int:
+        """Return the next token of `seq`, which was fed with `draw` in the last step.
+
+        Raises:
+            RequestError: The constraint does not allow any token, or takes too much time.
+
+        """
+        chain = self._samplers[seq]
+        if constraint is None:
+            return int(llama_cpp.llama_sampler_sample(chain, self._context, self._rows[seq]))
+        token = self._draw_within(chain, self._logits(seq), constraint)
+        llama_cpp.llama_sampler_accept(chain, token)
+        return token
+
+    def _draw_within(self, chain: Any, logits: Any, constraint: Constraint) -> int:
+        """Return a token that `constraint` allows; ask it for all tokens only if it refuses the first."""
+        token = _sampled(chain, np.arange(self.vocabulary_size), logits)
+        allowed = constraint.next(token)
+        if allowed is None:
+            return token
+        # Only these, because some samplers cannot compute with a probability of 0.
+        tokens = np.flatnonzero(allowed[: self.vocabulary_size])
+        if not len(tokens):
+            raise RequestError("the model cannot continue: the grammar does not allow any token here")
+        token = _sampled(chain, tokens, logits[tokens])
+        constraint.accept(token)
+        return token
+
+    def logprob(self, seq: int, token: int, top: int) -> TokenLogprob:
+        """Return the probability of `token`, the one drawn last, and those of the `top` likeliest ones."""
+        logits = self._logits(seq).astype(np.float64)
+        highest = logits.max()
+        total = highest + np.log(np.exp(logits - highest).sum())
+        likeliest = np.argpartition(logits, -top)[-top:] if top else np.array([], int)
+        likeliest = likeliest[np.argsort(-logits[likeliest], kind="stable")]
+
+        def of(other: int) -> tuple[bytes, float]:
+            return self._read_piece(other, special=True), float(logits[other] - total)
+
+        return TokenLogprob(*of(token), tuple(map(of, map(int, likeliest))))
+
+    def _logits(self, seq: int) -> Any:
+        """Return the scores of all tokens, which the next step overwrites."""
+        row = llama_cpp.llama_get_logits_ith(self._context, self._rows[seq])
+        return np.ctypeslib.as_array(row, shape=(self.vocabulary_size,))
 
     def begin(self, seq: int, sampling: SamplingParameters) -> None:
         """Prepare `seq` for drawing a new answer."""
@@ -238,17 +285,28 @@ class LlamaModel:
         tokens, prefix = self._read_text(_LINE_BREAK + text), self._read_text(_LINE_BREAK)
         return tokens[len(prefix) :] if tokens[: len(prefix)] == prefix else self._read_text(text)
 
-    def _read_text(self, text: str) -> list[int]:
+    def _read_text(self, text: str, *, begin: bool = False, special: bool = True) -> list[int]:
         encoded = text.encode()
         room = len(encoded) + 8
         while True:
             tokens = (llama_cpp.llama_token * room)()
             count = llama_cpp.llama_tokenize(
-                self._vocabulary, encoded, len(encoded), tokens, room, False, True
+                self._vocabulary, encoded, len(encoded), tokens, room, begin, special
             )
             if count >= 0:
                 return list(tokens[:count])
             room = -count
+
+    def plain_tokens(self, text: str, *, begin: bool) -> tuple[int, ...]:
+        """Return the tokens of `text`, in which texts of control tokens are ordinary text.
+
+        With `begin`, add the tokens that begin a prompt. May be called from any thread.
+        """
+        return tuple(self._read_text(text, begin=begin, special=False))
+
+    def whole_piece(self, token: int) -> bytes:
+        """Return the bytes of `token`, also of a control token. May be called from any thread."""
+        return self._read_piece(token, special=True)
 
     @property
     def chat_template(self) -> str:
@@ -307,6 +365,16 @@ class LlamaModel:
             if length >= 0:
                 return buffer.raw[:length]
             size = -length
+
+
+def _sampled(chain: Any, tokens: Any, logits: Any) -> int:
+    """Return the token that `chain` draws from `tokens` with these scores."""
+    candidates = np.zeros(len(tokens), _CANDIDATE)
+    candidates["id"], candidates["logit"] = tokens, logits
+    data = candidates.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token_data))
+    array = llama_cpp.llama_token_data_array(data=data, size=len(candidates), selected=-1, sorted=False)
+    llama_cpp.llama_sampler_apply(chain, ctypes.byref(array))
+    return int(array.data[array.selected].id)
 
 
 def _model_parameters(n_gpu_layers: int | Literal["all"]) -> Any:

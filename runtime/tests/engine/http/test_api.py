@@ -98,10 +98,12 @@ async def test_stream_ends_with_usage_if_requested(running):
         ({"max_tokens": 0}, 400, None, "max_tokens"),
         ({"max_tokens": 5000}, 400, "context_length_exceeded", "messages"),
         ({"stop": ["a", "b", "c", "d", "e"]}, 400, None, "stop"),
-        ({"n": 2}, 400, "unsupported_parameter", "n"),
+        ({"n": 17}, 400, None, "n"),
+        ({"n": 6}, 400, None, "n"),
+        ({"logit_bias": {"257": 1}}, 400, None, "logit_bias"),
         ({"tools": [{"type": "function"}]}, 400, "unsupported_parameter", "tools"),
-        ({"response_format": {"type": "json_object"}}, 400, "unsupported_parameter", "response_format"),
-        ({"logprobs": True}, 400, "unsupported_parameter", "logprobs"),
+        ({"response_format": {"type": "xml"}}, 400, None, "response_format"),
+        ({"top_logprobs": 2}, 400, None, "top_logprobs"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
@@ -253,6 +255,145 @@ async def test_full_queue_returns_429_with_retry_after(running, settings):
     assert refused[0].json()["error"]["type"] == "rate_limit_error"
 
 
+async def test_choices_share_a_prompt(running, answer_of):
+    content = "hello " * 20
+    prompt = f"<user>{content}<assistant>"
+    messages = [{"role": "user", "content": content}]
+    body = (await running.chat(n=3, messages=messages)).json()
+    choices = body["choices"]
+    assert [choice["index"] for choice in choices] == [0, 1, 2]
+    text = answer_of(prompt.encode(), 20)
+    assert {choice["message"]["content"] for choice in choices} == {text}
+    assert body["usage"]["prompt_tokens"] == len(prompt)
+    single = (await running.chat(messages=messages)).json()["usage"]["completion_tokens"]
+    assert body["usage"]["completion_tokens"] == 3 * single
+    computed = sum(len(feed.tokens) for step in running.model.steps for feed in step if len(feed.tokens) > 1)
+    assert computed < 1.3 * len(prompt)
+
+
+async def test_streamed_choices_are_told_apart_by_index(running, answer_of):
+    *chunks, last, done = events(await running.chat(n=2, stream=True, stream_options={"include_usage": True}))
+    assert done == "[DONE]"
+    for index in (0, 1):
+        parts = [chunk["choices"][0] for chunk in chunks if chunk["choices"][0]["index"] == index]
+        assert parts[0]["delta"] == {"role": "assistant", "content": ""}
+        assert "".join(part["delta"].get("content", "") for part in parts) == expected(answer_of)
+        assert [part["finish_reason"] for part in parts[:-1]] == [None] * (len(parts) - 1)
+        assert parts[-1]["finish_reason"] in ("stop", "length")
+    assert last["usage"]["prompt_tokens"] == len(PROMPT)
+
+
+async def test_too_many_choices_are_all_refused(running, settings):
+    running.model.before_step = lambda: time.sleep(0.05)
+    async with running.client() as client:
+        calls = [client.post("/v1/chat/completions", json=HELLO | {"n": 4}) for _ in range(2)]
+        responses = await asyncio.gather(*calls)
+    assert sorted(response.status_code for response in responses) == [200, 429]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("stop", [None, "s i"])
+async def test_logprobs_belong_to_the_text(running, saying, stream, stop):
+    """Reasoning has none, and neither has a stop string that is not shown."""
+    saying("<think>x</think>Paris is")
+    response = await running.chat(stream=stream, max_tokens=90, logprobs=True, top_logprobs=2, stop=stop)
+    if stream:
+        choices = [chunk["choices"][0] for chunk in events(response)[:-1]]
+        text = "".join(choice["delta"].get("content", "") for choice in choices)
+        content = [each for choice in choices for each in (choice["logprobs"] or {"content": []})["content"]]
+    else:
+        choice = response.json()["choices"][0]
+        text, content = choice["message"]["content"], choice["logprobs"]["content"]
+    assert text == ("Pari" if stop else "Paris is")
+    assert "".join(each["token"] for each in content) == text
+    assert all(bytes(each["bytes"]).decode() == each["token"] for each in content)
+    assert all(each["logprob"] <= 0 and len(each["top_logprobs"]) == 2 for each in content)
+
+
+async def complete(running, **fields) -> httpx.Response:
+    body = {"model": "fake", "prompt": "hello", "max_tokens": 8} | fields
+    return await running.call("POST", "/v1/completions", json=body)
+
+
+async def test_completion_continues_text_without_template(running, answer_of):
+    body = (await complete(running)).json()
+    assert body["object"] == "text_completion"
+    (choice,) = body["choices"]
+    text = answer_of(b"hello", 8)
+    assert (choice["text"], choice["index"]) == (text, 0)
+    assert choice["finish_reason"] == ("length" if len(text) == 8 else "stop")
+    assert body["usage"]["prompt_tokens"] == 5
+    as_tokens = (await complete(running, prompt=list(b"hello"))).json()["choices"][0]["text"]
+    assert as_tokens == text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_completions_of_several_prompts(running, answer_of, stream):
+    response = await complete(running, prompt=["one", "two"], n=2, echo=True, stream=stream)
+    if stream:
+        texts = dict.fromkeys(range(4), "")
+        for chunk in events(response)[:-1]:
+            texts[chunk["choices"][0]["index"]] += chunk["choices"][0]["text"]
+    else:
+        texts = {choice["index"]: choice["text"] for choice in response.json()["choices"]}
+        assert response.json()["usage"]["prompt_tokens"] == 6
+    prompts = ["one", "one", "two", "two"]
+    assert texts == {i: prompt + answer_of(prompt.encode(), 8) for i, prompt in enumerate(prompts)}
+
+
+async def test_completion_keeps_marks_of_reasoning(running, saying):
+    saying("<think>I think.</think>Paris")
+    running.model.draw = lambda seq: running.model.ready.remove(seq) or len(running.model.held[seq]) - 5
+    assert (await complete(running, max_tokens=90)).json()["choices"][0][
+        "text"
+    ] == "<think>I think.</think>Paris"
+
+
+async def test_logprobs_of_completion_are_of_the_older_form(running):
+    logprobs = (await complete(running, logprobs=2)).json()["choices"][0]["logprobs"]
+    count = len(logprobs["tokens"])
+    assert logprobs["text_offset"] == list(range(count))
+    assert len(logprobs["token_logprobs"]) == count
+    assert all(len(top) == 2 for top in logprobs["top_logprobs"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"prompt": []}, "prompt"),
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": ["a", 1]}, "prompt"),
+        ({"prompt": [True]}, "prompt"),
+        ({"prompt": [-1]}, "prompt"),
+        ({"prompt": [999]}, "prompt"),
+        ({"prompt": ["x"] * 65}, "prompt"),
+        ({"prompt": None}, "prompt"),
+        ({"suffix": "x"}, "suffix"),
+        ({"best_of": 3}, "best_of"),
+        ({"echo": True, "logprobs": 1}, "echo"),
+        ({"logprobs": 6}, "logprobs"),
+        ({"messages": []}, "messages"),
+        ({"prompt": "x" * 600}, "prompt"),
+        ({"model": "other"}, "model"),
+    ],
+)
+async def test_invalid_completion_requests_are_refused(running, fields, param):
+    response = await complete(running, **fields)
+    assert response.status_code == (404 if param == "model" else 400)
+    assert response.json()["error"]["param"] == param
+
+
+async def test_tokenize_and_detokenize(running):
+    tokens = (await running.call("POST", "/tokenize", json={"content": "héy"})).json()
+    assert tokens == {"tokens": list("héy".encode()), "count": 4}
+    pieces = await running.call("POST", "/tokenize", json={"content": "hi", "with_pieces": True})
+    assert pieces.json()["tokens"] == [{"id": 104, "piece": "h"}, {"id": 105, "piece": "i"}]
+    text = await running.call("POST", "/detokenize", json={"tokens": tokens["tokens"]})
+    assert text.json() == {"content": "héy"}
+    wrong = await running.call("POST", "/detokenize", json={"tokens": [999]})
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "tokens")
+
+
 async def test_failed_answer_returns_500(running):
     running.model.fail_next = True
     response = await running.chat()
@@ -375,7 +516,9 @@ async def test_requests_while_model_is_loading(settings, fake_model):
     [
         ("GET", "/v2/nothing", 404),
         ("GET", "/", 404),
-        ("POST", "/v1/completions", 404),
+        ("POST", "/v1/answers", 404),
+        ("GET", "/v1/completions", 405),
+        ("GET", "/tokenize", 405),
         ("POST", "/v1/chat/completions/", 404),
         ("GET", "/v1/chat/completions", 405),
         ("DELETE", "/v1/models/fake", 405),
@@ -391,7 +534,7 @@ async def test_unknown_paths_and_methods_are_refused(running, method, path, stat
 
 async def test_metrics_are_counted(running):
     await running.chat()
-    await running.chat(n=3)
+    await running.chat(n=-3)
     text = (await running.call("GET", "/metrics")).text
     values = {
         (sample.name, sample.labels.get("outcome")): sample.value

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clawd_runtime.engine.http.requests import ChatRequest, parse_chat_request
+from clawd_runtime.engine.jobs import thinking_options
 from clawd_runtime.engine.prompt.template import PromptMessage
-from clawd_runtime.engine.service import thinking_options
 from clawd_runtime.errors import RequestError
 from tests.engine import templates
 from tests.engine.prompt.test_template import chat
@@ -40,7 +40,6 @@ def says(*messages: dict) -> list[dict]:
     [
         ("tempreture", 0.5, "did you mean temperature?"),
         ("maxTokens", 5, "did you mean max_tokens?"),
-        ("grammar", "root ::= x", ""),
         ("guided_json", {}, ""),
         ("mirostat", 2, ""),
         ("xyzzy", None, ""),
@@ -59,18 +58,12 @@ def test_unknown_field_is_refused_by_name(name, value, hint):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("n", 2),
-        ("n", 0),
         ("tools", [{"type": "function"}]),
         ("tool_choice", "auto"),
         ("tool_choice", {"type": "function"}),
         ("parallel_tool_calls", True),
         ("functions", [{}]),
         ("function_call", "auto"),
-        ("logprobs", True),
-        ("top_logprobs", 3),
-        ("response_format", {"type": "json_object"}),
-        ("response_format", {"type": "json_schema", "json_schema": {}}),
         ("modalities", ["text", "audio"]),
         ("audio", {"voice": "alloy"}),
         ("prediction", {"type": "content"}),
@@ -109,7 +102,7 @@ def test_unsupported_fields_without_value_are_accepted():
         ([], "messages", "at least 1"),
         ("hello", "messages", "list"),
         ([5], "messages[0]", ""),
-        ([{"content": "x"}], "messages[0].role", "must be system, developer, user or assistant"),
+        ([{"content": "x"}], "messages[0].role", "must be system, developer, user, assistant or tool"),
         ([{"role": "robot", "content": "x"}], "messages[0].role", "must be system"),
         ([{"role": "tool", "content": "x", "tool_call_id": "1"}], "messages[0].role", "must be system"),
         ([{"role": {}, "content": "x"}], "messages[0].role", "must be system"),
@@ -174,15 +167,15 @@ NUMBERS = {
     "temperature": (0, 2), "top_p": (0.01, 1), "top_k": (0, 2**31 - 1),
     "min_p": (0, 1), "typical_p": (0.01, 1), "repeat_penalty": (0.1, 10),
     "repetition_penalty": (0.1, 10), "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2),
-    "seed": (-(2**63), 2**64 - 1),
+    "seed": (-(2**63), 2**64 - 1), "n": (1, 16), "top_logprobs": (0, 20),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("field", NUMBERS)
 def test_numbers_out_of_range_are_refused(field):
     least, most = NUMBERS[field]
-    parse(**{field: least})
-    parse(**{field: most})
+    parse(**{"logprobs": True, field: least})
+    parse(**{"logprobs": True, field: most})
     wrong: Any
     for wrong in (least - 1, most + 1, 10**400, -(10**400), "1", True, [], {}, [1], "NaN"):
         assert refusal(**{field: wrong}).param == field
@@ -227,10 +220,10 @@ def test_sampling_matches_request():
     asked = parse(
         temperature=0.5, min_p=0.1, repetition_penalty=1.2, logit_bias={"7": -100}, seed=2**40, top_k=3
     )
-    sampling = asked.sampling()
+    (sampling,) = asked.sampling()
     assert (sampling.temperature, sampling.min_p, sampling.repeat_penalty) == (0.5, 0.1, 1.2)
     assert (sampling.logit_bias, sampling.seed, sampling.top_k) == (((7, -100.0),), 2**40, 3)
-    assert parse().sampling().seed != parse().sampling().seed
+    assert parse().sampling()[0].seed != parse().sampling()[0].seed
 
 
 @pytest.mark.parametrize(
@@ -245,10 +238,32 @@ def test_sampling_matches_request():
         ({"model": None}, "model"),
         ({"chat_template_kwargs": {"other": 1}}, "chat_template_kwargs.other"),
         ({"reasoning_effort": "much"}, "reasoning_effort"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"top_logprobs": 3, "logprobs": False}, "top_logprobs"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        (
+            {"response_format": {"type": "json_object", "json_schema": {"name": "x"}}},
+            "response_format.json_schema",
+        ),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format.json_schema.name"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a b"}}},
+            "response_format.json_schema.name",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": 5}}},
+            "response_format.json_schema.schema",
+        ),
+        ({"grammar": "root ::= x", "response_format": {"type": "json_object"}}, "grammar"),
     ],
 )
 def test_conflicting_and_misplaced_fields_are_refused(changes, param):
     assert refusal(**changes).param == param
+
+
+def test_each_choice_has_next_seed():
+    assert [each.seed for each in parse(n=3, seed=7).sampling()] == [7, 8, 9]
 
 
 def test_same_limit_under_both_names_is_accepted():
@@ -342,5 +357,6 @@ def test_any_json_is_parsed_or_refused(changes, message):
             parsed = parse_chat_request(json.dumps(request).encode("utf-8", "surrogatepass"))
         except RequestError:
             continue
-        assert not any(map(math.isnan, (parsed.sampling().temperature, parsed.sampling().top_p)))
+        sampling = parsed.sampling()[0]
+        assert not any(map(math.isnan, (sampling.temperature, sampling.top_p)))
         parsed.conversation()
