@@ -20,6 +20,7 @@ def engine_config(engine: EngineSettings, model: str, *, has_gpu: bool = False) 
             "context_size": engine.context_size,
             "parallel": engine.parallel,
             "threads": engine.threads,
+            **({"embeddings": True} if engine.embeddings else {}),
             **({"n_gpu_layers": layers} if (layers := gpu_layers(engine, has_gpu=has_gpu)) else {}),
         }
     )

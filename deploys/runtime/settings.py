@@ -51,6 +51,7 @@ class EngineSettings(ComponentSettings):
     parallel: int
     threads: int | None
     memory_max: Size
+    embeddings: bool = Field(False, description="It serves embeddings, too.")
     gpu: EngineGpu | None = Field(None, description="How it computes on GPUs, where the host has any.")
 
 
@@ -255,6 +256,7 @@ def _engine(inventory: Inventory, host: str) -> EngineSettings | None:
         parallel=model.parallel,
         threads=model.threads,
         memory_max=model.memory_max,
+        embeddings=model.embeddings,
         gpu=engine_gpu(inventory, host),
     )
 

@@ -20,6 +20,8 @@ from inventory.sections.models import LocalModel
 MIB = 1 << 20
 STEP = 256
 """Most tokens of one step of the engine (its STEP_CAPACITY); at least one for each conversation."""
+EMBEDDING_STEP = 64
+"""Tokens of one step of its embeddings."""
 CELLS = 256
 """llama.cpp rounds the tokens of a conversation up to a multiple of this."""
 KV_BYTES = 2
@@ -65,19 +67,25 @@ def tier_of(parameters: int) -> Tier:
     return "balanced" if parameters < 30_000_000_000 else "professional"
 
 
-def footprint(header: GgufHeader, *, context_size: int, parallel: int, file_size: int = 0) -> Footprint:
-    """Return the memory that `parallel` conversations of `context_size` tokens need with a model."""
+def footprint(
+    header: GgufHeader, *, context_size: int, parallel: int, file_size: int = 0, embeddings: bool = False
+) -> Footprint:
+    """Return the memory that `parallel` conversations of `context_size` tokens need with a model.
+
+    `embeddings` have a context of one more conversation, and compute all scores of their tokens.
+    """
     shape = header.shape
     cells = -(-context_size // CELLS) * CELLS
     step = max(STEP, parallel)
-    kv_cache = shape.kv_elements * KV_BYTES * cells * parallel
+    sequences = parallel + embeddings
+    kv_cache = shape.kv_elements * KV_BYTES * cells * sequences
     buffers = (
         step * 4 * (3 * shape.feed_forward + 4 * shape.embedding)
         + step * 2 * cells
-        + parallel * shape.vocabulary * 4
+        + (parallel + EMBEDDING_STEP * embeddings) * shape.vocabulary * 4
     )
     how = (
-        f"weights {size(header.weights)} + KV cache {size(kv_cache)} ({_kv(header, cells, parallel)}) + "
+        f"weights {size(header.weights)} + KV cache {size(kv_cache)} ({_kv(header, cells, sequences)}) + "
         f"buffers {size(buffers)} + process {size(PROCESS)}"
     )
     return Footprint(
@@ -121,7 +129,11 @@ def of_model(model: LocalModel) -> Footprint | None:
     except (OSError, ArtifactError):
         return None
     return footprint(
-        header, context_size=model.context_size, parallel=model.parallel, file_size=status.st_size
+        header,
+        context_size=model.context_size,
+        parallel=model.parallel,
+        file_size=status.st_size,
+        embeddings=model.embeddings,
     )
 
 

@@ -47,6 +47,9 @@ class LocalModel(Deadlines):
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None, description="Number of compute threads; the host's cores by default."
     )
+    embeddings: bool = Field(
+        False, description="Serve embeddings, too; takes the memory of one more conversation."
+    )
     temperature: Annotated[float, Field(ge=0, le=2)] = Field(
         0.3, description="Sampling temperature; 0 gives the same answer every time."
     )

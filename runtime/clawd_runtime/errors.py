@@ -67,8 +67,9 @@ class RequestError(RuntimeFault):
         code: str | None = None,
         param: str | None = None,
         retry_after: int | None = None,
+        advice: str = "",
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, advice=advice)
         self.status = status
         self.code = code
         self.param = param

@@ -10,6 +10,14 @@ from clawd_runtime.engine.grammar.constraint import Grammars
 from clawd_runtime.engine.http.completions import CompletionRequest, Prompt
 from clawd_runtime.engine.http.requests import ChatRequest
 from clawd_runtime.engine.prompt.template import ChatTemplate
+from clawd_runtime.engine.tools.form import (
+    GENERIC,
+    MOST_FORCED_CALLS,
+    as_plain_messages,
+    call_grammar,
+    form_of,
+)
+from clawd_runtime.engine.tools.values import Tool
 from clawd_runtime.engine.values import AnswerJob, SamplingParameters
 from clawd_runtime.errors import RequestError
 
@@ -34,7 +42,8 @@ class JobMaker:
         self._check_bias(sampling[0])
         options = thinking_options(request, self._template)
         opening = self._template.opening(options)
-        prompt = self._tokenized(self._template.render(request.conversation(), options), "messages")
+        tools = request.callable_tools()
+        prompt = self._tokenized(self._rendered(request, options, tools), "messages")
         job = AnswerJob(
             prompt,
             request.limit() or max(1, self._context_size - len(prompt)),
@@ -42,7 +51,24 @@ class JobMaker:
             opening=opening,
             top_logprobs=request.reported_logprobs(),
         )
-        return self._choices(job, sampling, request.answer_grammar())
+        return self._choices(job, sampling, self._forced_calls(request) or request.answer_grammar())
+
+    def _rendered(
+        self, request: ChatRequest, options: dict[str, str | bool], tools: Sequence[Tool]
+    ) -> tuple[str, ...]:
+        messages = request.conversation()
+        if self._template.knows_tools:
+            return self._template.render(messages, options, tools)
+        return self._template.render(as_plain_messages(messages, tools), options)
+
+    def _forced_calls(self, request: ChatRequest) -> tuple[str, str] | None:
+        """Return the grammar of the calls that the request demands."""
+        forced = request.forced_tools()
+        if not forced:
+            return None
+        form = form_of(self._template.source) if self._template.knows_tools else GENERIC
+        most = MOST_FORCED_CALLS if request.parallel_tool_calls and request.tool_choice == "required" else 1
+        return call_grammar(form, forced, most=most), "tools"
 
     def completion(self, request: CompletionRequest) -> list[AnswerJob]:
         """Return a job for each choice of each prompt.

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import uvicorn
 
 from clawd_runtime.engine.batching.computer import Opened
 from clawd_runtime.engine.http.api import create_app
+from clawd_runtime.engine.http.key import read_key
 from clawd_runtime.engine.service import Engine
 from clawd_runtime.engine.settings import EngineSettings
 from clawd_runtime.errors import RuntimeFault
@@ -40,7 +43,7 @@ class EngineProcess:
         self._exit_code = 0
         self._server = _Server(
             uvicorn.Config(
-                create_app(self._engine),
+                create_app(self._engine, _key(settings)),
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -113,6 +116,12 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _key(settings: EngineSettings) -> str | None:
+    if settings.api_key_file is None:
+        return None
+    return read_key(Path(os.environ.get("CREDENTIALS_DIRECTORY", "/"), settings.api_key_file))
 
 
 def _address(listener: socket.socket) -> str:

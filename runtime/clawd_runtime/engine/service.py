@@ -8,13 +8,16 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from clawd_runtime.engine.batching.batcher import Batcher
 from clawd_runtime.engine.batching.computer import ChatModel, Opened
+from clawd_runtime.engine.embeddings import EmbeddingQueue
 from clawd_runtime.engine.grammar.constraint import Grammars
 from clawd_runtime.engine.http.completions import (
     CompletionRequest,
     DetokenizeRequest,
+    EmbeddingRequest,
     Prompt,
     TokenizeRequest,
 )
@@ -23,6 +26,7 @@ from clawd_runtime.engine.jobs import JobMaker, close_all
 from clawd_runtime.engine.metrics import EngineMetrics
 from clawd_runtime.engine.prompt.template import ChatTemplate
 from clawd_runtime.engine.settings import EngineSettings
+from clawd_runtime.engine.tools.form import MARKS
 from clawd_runtime.engine.values import AnswerJob, Event, Failed, Finished
 from clawd_runtime.errors import NotReadyError, RequestError
 
@@ -37,6 +41,7 @@ class LoadedModel:
     batcher: Batcher
     grammars: Grammars
     jobs: JobMaker
+    embeddings: EmbeddingQueue | None
 
 
 class Answers:
@@ -126,12 +131,17 @@ class Engine:
                 "the model's chat template removes white space at the beginning and end of %s messages",
                 ", ".join(dict.fromkeys(template.trimmed_roles)),
             )
-        model.write_out(template.reasoning_marks)
+        model.write_out([*template.reasoning_marks, *MARKS])
+        embeddings = None
+        if settings.embeddings:
+            embeddings = EmbeddingQueue(
+                model.open_embedder(), context_size=settings.context_size, most=settings.queue
+            )
         batcher = Batcher(model, self.metrics, queue=settings.queue, on_fault=self._fault)
         batcher.start()
         grammars = Grammars(settings.model, most=settings.parallel + settings.queue)
         jobs = JobMaker(model, template, grammars, settings.context_size)
-        self._loaded = LoadedModel(model, batcher, grammars, jobs)
+        self._loaded = LoadedModel(model, batcher, grammars, jobs, embeddings)
         seconds = time.monotonic() - started
         self.metrics.load_seconds.set(seconds)
         self.metrics.info.info({"model": settings.model_name, "backend": opened.variant})
@@ -154,6 +164,8 @@ class Engine:
         if loaded is not None:
             loaded.batcher.stop()
             loaded.grammars.close()
+            if loaded.embeddings is not None:
+                loaded.embeddings.close()
             loaded.model.close()
 
     def stalled(self, seconds: float) -> bool:
@@ -194,6 +206,26 @@ class Engine:
         """
         loaded = self._serving(request.model)
         return await self._started(loaded, lambda: loaded.jobs.completion(request))
+
+    async def embed(self, request: EmbeddingRequest) -> tuple[list[Any], int]:
+        """Return the embedding of each text as an array of floats, and the number of all tokens.
+
+        Raises:
+            RequestError: The request cannot be served.
+
+        """
+        loaded = self._serving(request.model)
+        if loaded.embeddings is None:
+            raise RequestError(
+                "this engine does not serve embeddings",
+                code="unsupported_endpoint",
+                advice="set `embeddings: true` for the model in the inventory",
+            )
+        texts = await asyncio.to_thread(
+            lambda: [loaded.jobs.tokens_of(text, "input") for text in request.input]
+        )
+        loaded.embeddings.check(texts, request.dimensions)
+        return await loaded.embeddings.embed(texts), sum(map(len, texts))
 
     async def tokens(self, request: TokenizeRequest) -> list[tuple[int, bytes]]:
         """Return the tokens of a text, each with its bytes.

@@ -19,7 +19,9 @@ class EngineSettings(BaseModel):
     `context_size` is the tokens per sequence (prompt and answer together), `parallel` the number of sequences
     computed together, `queue` the number of further requests that may wait. `threads` is the number of
     compute threads, `None` for one per usable CPU. `n_gpu_layers` is the number of the model's layers that a
-    GPU computes; unless it is 0, the engine does not serve without a GPU.
+    GPU computes; unless it is 0, the engine does not serve without a GPU. `embeddings`: texts can be
+    embedded, which takes the memory of one more sequence. With `api_key_file`, requests must carry the key in
+    that file; a relative path is one of systemd's credentials.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
@@ -31,6 +33,8 @@ class EngineSettings(BaseModel):
     parallel: Annotated[int, Field(ge=1, le=64)] = 4
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     queue: Annotated[int, Field(ge=0, le=10_000)] = 32
+    embeddings: bool = False
+    api_key_file: Annotated[str, Field(min_length=1)] | None = None
     n_gpu_layers: Literal["all"] | Annotated[int, Field(ge=0, le=10_000)] = 0
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clawd_runtime.engine.grammar.constraint import Constraint
+from clawd_runtime.engine.tools.values import ToolCall
 from clawd_runtime.errors import RuntimeFault
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,8 @@ class TokenLogprob:
 class Delta:
     """A further piece of an answer, and a further piece of its reasoning.
 
-    `logprobs` are those of the answer's tokens whose text has become certain.
+    `logprobs` are those of the answer's tokens whose text has become certain. `calls` are tools that the
+    model calls after the text.
 
     With `restarts`, all text so far was reasoning, and `reasoning` repeats it: only a closing mark was found.
     """
@@ -89,6 +91,7 @@ class Delta:
     reasoning: str = ""
     restarts: bool = False
     logprobs: tuple[TokenLogprob, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

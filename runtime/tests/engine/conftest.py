@@ -8,6 +8,7 @@ import os
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,8 @@ from clawd_runtime.errors import EngineError
 
 REPOSITORY = Path(__file__).parents[3]
 # These import llama.cpp; `make test-quick` works before it is built, `make test` builds it first.
-collect_ignore = [] if importlib.util.find_spec("llama_cpp") else ["test_gpu.py", "llama/test_model.py"]
+_NEED_IT = ["test_gpu.py", "llama/test_model.py"]
+collect_ignore = [] if importlib.util.find_spec("llama_cpp") else _NEED_IT
 END = 256
 
 
@@ -120,6 +122,10 @@ class FakeModel:
     def tokenize(self, *pieces: str) -> tuple[int, ...]:
         return tuple("".join(pieces).encode())
 
+    def open_embedder(self) -> FakeEmbedder:
+        self.embedder = FakeEmbedder()
+        return self.embedder
+
     def plain_tokens(self, text: str, *, begin: bool) -> tuple[int, ...]:
         return tuple(text.encode(errors="replace"))
 
@@ -134,6 +140,27 @@ class FakeModel:
 
     def control_texts(self) -> Iterable[str]:
         return ["<assistant>", "<user>", "<system>"]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeEmbedder:
+    """Embeds a text by counting its bytes, modulo 4."""
+
+    dimensions = 4
+
+    def __init__(self) -> None:
+        self.before = lambda: None
+        self.closed = False
+
+    def embed(self, tokens: Sequence[int]) -> Any:
+        import numpy as np
+
+        assert not self.closed
+        self.before()
+        counts = np.bincount(np.array(tokens) % 4, minlength=4).astype(np.float32)
+        return counts / np.linalg.norm(counts)
 
     def close(self) -> None:
         self.closed = True
@@ -177,6 +204,16 @@ def model_path() -> Path:
             pytrace=False,
         )
     return found[0]
+
+
+@pytest.fixture(scope="session")
+def within(model_path: Path):
+    """Return a function from a grammar to the texts it matches, with the vocabulary of the real model."""
+    from clawd_runtime.engine.grammar.worker import Vocabulary
+    from tests.engine.grammars import Matches
+
+    vocabulary = Vocabulary(str(model_path))
+    return lambda grammar: Matches(vocabulary, grammar)
 
 
 @pytest.fixture

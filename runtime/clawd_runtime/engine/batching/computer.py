@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from clawd_runtime.engine.grammar.constraint import Constraint
 from clawd_runtime.engine.values import SamplingParameters, TokenLogprob
@@ -79,6 +79,20 @@ class Computer(Protocol):
         """Return whether `token` ends the model's turn."""
 
 
+class Embedder(Protocol):
+    """What computes embeddings, next to the batch. Calls are made one at a time, from any thread."""
+
+    @property
+    def dimensions(self) -> int:
+        """Number of an embedding's components."""
+
+    def embed(self, tokens: Sequence[int]) -> Any:
+        """Return the embedding of a text as an array of 32-bit floats of length 1."""
+
+    def close(self) -> None:
+        """Free all memory."""
+
+
 class ChatModel(Computer, Protocol):
     """A computer that also tokenizes text and has a chat template."""
 
@@ -127,6 +141,14 @@ class ChatModel(Computer, Protocol):
 
     def write_out(self, texts: Iterable[str]) -> None:
         """Make `piece` return the text of these control tokens, too."""
+
+    def open_embedder(self) -> Embedder:
+        """Return what computes embeddings with the same weights.
+
+        Raises:
+            ModelError: There is not enough memory.
+
+        """
 
     def close(self) -> None:
         """Free all memory; the model must not be used afterwards."""

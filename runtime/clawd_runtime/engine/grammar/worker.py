@@ -154,8 +154,9 @@ def _limit_memory() -> None:
 
 def main() -> None:
     """Serve on standard input."""
-    # The engine ends it by closing the socket; a terminal's ^C is for the engine.
+    # The engine ends it by closing the socket. Signals to the group are for the engine, whose answers go on.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     quiet = llama_cpp.llama_log_callback(_errors_only)
     llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
     with socket.socket(fileno=0) as control:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from clawd_runtime.engine.http.calls import AnswersWithCalls
 from clawd_runtime.engine.http.fields import GenerationFields
 from clawd_runtime.engine.http.protocol import Envelope, WholeAnswer, error_body
 from clawd_runtime.engine.service import Answers
+from clawd_runtime.engine.tools.values import ToolCall
 from clawd_runtime.engine.values import Delta, Failed, Finished, TokenLogprob, Usage
 from clawd_runtime.errors import EngineError
+
+Result = TypeVar("Result")
+SomeAnswers = Answers | AnswersWithCalls
 
 # The status that nginx logs for a client that has disconnected; no client receives it.
 CLIENT_GONE = 499
@@ -37,7 +42,7 @@ class Form:
         return cls(bool(request.stream), request.include_usage(), logprobs, request.choices())
 
 
-async def answered(request: Request, answers: Answers, envelope: Envelope, form: Form) -> Response:
+async def answered(request: Request, answers: SomeAnswers, envelope: Envelope, form: Form) -> Response:
     """Return the response to `request`; computing stops when the client disconnects."""
     if form.stream:
         return _Stream(answers, envelope, form)
@@ -47,18 +52,23 @@ async def answered(request: Request, answers: Answers, envelope: Envelope, form:
         answers.cancel()
 
 
-async def _whole(request: Request, answers: Answers, envelope: Envelope, form: Form) -> Response:
+async def _whole(request: Request, answers: SomeAnswers, envelope: Envelope, form: Form) -> Response:
     """Return the complete answers; stop waiting when the client disconnects."""
-    collecting = asyncio.ensure_future(_collect(answers, form))
+    whole = await until_gone(request, _collect(answers, form))
+    if whole is None:
+        return Response(status_code=CLIENT_GONE)
+    return JSONResponse(envelope.whole(whole, _total([each.usage for each in whole], form.choices)))
+
+
+async def until_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result | None:
+    """Return the result of `work`; cancel it and return `None` when the client disconnects."""
+    working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(_gone(request))
     try:
-        await asyncio.wait({collecting, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not collecting.done():
-            return Response(status_code=CLIENT_GONE)
-        whole = collecting.result()
-        return JSONResponse(envelope.whole(whole, _total([each.usage for each in whole], form.choices)))
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
     finally:
-        collecting.cancel()
+        working.cancel()
         watching.cancel()
 
 
@@ -69,6 +79,7 @@ class _Collected:
         self.reasoning: list[str] = []
         self.texts: list[str] = []
         self.logprobs: list[TokenLogprob] = []
+        self.calls: list[ToolCall] = []
 
     def add(self, delta: Delta) -> None:
         self.reasoning.append(delta.reasoning)
@@ -77,6 +88,7 @@ class _Collected:
             self.logprobs.clear()
         self.texts.append(delta.text)
         self.logprobs += delta.logprobs
+        self.calls += delta.calls
 
     def whole(self, end: Finished, *, logprobs: bool) -> WholeAnswer:
         return WholeAnswer(
@@ -85,10 +97,11 @@ class _Collected:
             end.usage,
             "".join(self.reasoning),
             tuple(self.logprobs) if logprobs else None,
+            tuple(self.calls),
         )
 
 
-async def _collect(answers: Answers, form: Form) -> list[WholeAnswer]:
+async def _collect(answers: SomeAnswers, form: Form) -> list[WholeAnswer]:
     """Return the complete answers."""
     parts = [_Collected() for _ in range(len(answers))]
     whole: dict[int, WholeAnswer] = {}
@@ -113,7 +126,7 @@ async def _gone(request: Request) -> None:
 class _Stream(StreamingResponse):
     """Answers as server-sent events; computing stops when the client disconnects."""
 
-    def __init__(self, answers: Answers, envelope: Envelope, form: Form) -> None:
+    def __init__(self, answers: SomeAnswers, envelope: Envelope, form: Form) -> None:
         super().__init__(
             _events(answers, envelope, form),
             media_type="text/event-stream",
@@ -129,7 +142,7 @@ class _Stream(StreamingResponse):
             self._answers.cancel()
 
 
-async def _events(answers: Answers, envelope: Envelope, form: Form) -> AsyncIterator[bytes]:
+async def _events(answers: SomeAnswers, envelope: Envelope, form: Form) -> AsyncIterator[bytes]:
     unused = {"usage": None} if form.include_usage else {}
     usages: dict[int, Usage] = {}
     for index in range(len(answers)):
@@ -138,7 +151,8 @@ async def _events(answers: Answers, envelope: Envelope, form: Form) -> AsyncIter
     async for index, event in answers:
         match event:
             case Delta():
-                yield _event(envelope.chunk(index, event) | unused)
+                for part in envelope.chunks(index, event):
+                    yield _event(part | unused)
             case Finished(reason, usage):
                 usages[index] = usage
                 yield _event(envelope.end(index, reason) | unused)

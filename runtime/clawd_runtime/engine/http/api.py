@@ -8,14 +8,23 @@ from contextlib import contextmanager
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from clawd_runtime.engine.http.answering import CLIENT_GONE, Form, answered
-from clawd_runtime.engine.http.completions import CompletionRequest, DetokenizeRequest, TokenizeRequest
+from clawd_runtime.engine.http.answering import CLIENT_GONE, Form, answered, until_gone
+from clawd_runtime.engine.http.calls import AnswersWithCalls
+from clawd_runtime.engine.http.completions import (
+    CompletionRequest,
+    DetokenizeRequest,
+    EmbeddingRequest,
+    TokenizeRequest,
+)
+from clawd_runtime.engine.http.key import KeyCheck
+from clawd_runtime.engine.http.openapi import document
 from clawd_runtime.engine.http.parsing import parse_request
-from clawd_runtime.engine.http.protocol import ChatEnvelope, CompletionEnvelope, error_body
+from clawd_runtime.engine.http.protocol import ChatEnvelope, CompletionEnvelope, embeddings_body, error_body
 from clawd_runtime.engine.http.requests import parse_chat_request
 from clawd_runtime.engine.metrics import CONTENT_TYPE
 from clawd_runtime.engine.service import Engine
@@ -26,16 +35,18 @@ BODY_SECONDS = 10.0
 LARGEST_BODY = 8 * 1024 * 1024  # bytes; far more text than any context holds
 
 
-def create_app(engine: Engine) -> Starlette:
-    """Return the ASGI application that serves `engine`."""
+def create_app(engine: Engine, key: str | None = None) -> Starlette:
+    """Return the ASGI application that serves `engine`; with `key`, requests must carry it."""
     app = Starlette(
         routes=[
             Route("/v1/chat/completions", _chat_completions, methods=["POST"]),
             Route("/v1/completions", _completions, methods=["POST"]),
+            Route("/v1/embeddings", _embeddings, methods=["POST"]),
             Route("/tokenize", _tokenize, methods=["POST"]),
             Route("/detokenize", _detokenize, methods=["POST"]),
             Route("/v1/models", _models),
             Route("/v1/models/{name:path}", _model),
+            Route("/openapi.json", _document),
             Route("/health", _health),
             Route("/metrics", _metrics),
         ],
@@ -46,7 +57,9 @@ def create_app(engine: Engine) -> Starlette:
             ClientDisconnect: _client_gone,
             Exception: _unexpected,
         },
+        middleware=[] if key is None else [Middleware(KeyCheck, key=key)],
     )
+    app.state.document = document(engine.settings.model_name, with_key=key is not None)
     app.router.redirect_slashes = False
     app.state.engine = engine
     return app
@@ -58,7 +71,11 @@ async def _chat_completions(request: Request) -> Response:
         chat = parse_chat_request(await _json_body(request))
         answers = await engine.answer(chat)
     envelope = ChatEnvelope(engine.settings.model_name)
-    return await answered(request, answers, envelope, Form.of(chat, chat.reported_logprobs() is not None))
+    form = Form.of(chat, chat.reported_logprobs() is not None)
+    if tools := chat.callable_tools():
+        with_calls = AnswersWithCalls(answers, [tool.name for tool in tools])
+        return await answered(request, with_calls, envelope, form)
+    return await answered(request, answers, envelope, form)
 
 
 async def _completions(request: Request) -> Response:
@@ -72,6 +89,17 @@ async def _completions(request: Request) -> Response:
         echoes = tuple(text for text in texts for _ in range(completion.choices()))
     envelope = CompletionEnvelope(engine.settings.model_name, echoes)
     return await answered(request, answers, envelope, Form.of(completion, completion.logprobs is not None))
+
+
+async def _embeddings(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    asked = parse_request(await _json_body(request), EmbeddingRequest, "an embedding request")
+    found = await until_gone(request, engine.embed(asked))
+    if found is None:
+        return Response(status_code=CLIENT_GONE)
+    arrays, tokens = found
+    as_text = asked.encoding_format == "base64"
+    return JSONResponse(embeddings_body(engine.settings.model_name, arrays, tokens, as_text=as_text))
 
 
 async def _tokenize(request: Request) -> Response:
@@ -153,6 +181,10 @@ def _description(engine: Engine) -> dict[str, Any]:
     }
 
 
+async def _document(request: Request) -> Response:
+    return JSONResponse(request.app.state.document)
+
+
 async def _health(request: Request) -> Response:
     engine: Engine = request.app.state.engine
     if engine.ready:
@@ -176,7 +208,7 @@ async def _fault_response(_request: Request, fault: Exception) -> Response:
 async def _unknown(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
     fault = RequestError(f"unknown endpoint: {request.method} {request.url.path}", status=status)
-    return JSONResponse(error_body(fault), status_code=status)
+    return JSONResponse(error_body(fault), status_code=status, headers=getattr(error, "headers", None))
 
 
 async def _client_gone(_request: Request, _error: Exception) -> Response:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from clawd_runtime.engine.http.fields import GenerationFields, Strict, Unsupported
@@ -42,13 +42,29 @@ def _are_tokens(value: Any) -> bool:
     )
 
 
+_TOKENS = {
+    "type": "array",
+    "items": {"type": "integer", "minimum": 0, "exclusiveMaximum": 2**31},
+    "minItems": 1,
+    "maxItems": MOST_TOKENS,
+}
+
+
+def _prompts_schema(most: int) -> dict[str, Any]:
+    lists = [
+        {"type": "array", "items": items, "minItems": 1, "maxItems": most}
+        for items in ({"type": "string"}, _TOKENS)
+    ]
+    return {"anyOf": [{"type": "string"}, _TOKENS, *lists]}
+
+
 Prompts = Annotated[tuple[Any, ...], BeforeValidator(_as_prompts)]
 
 
 class CompletionRequest(GenerationFields):
     """A request to continue texts. `max_tokens` is 16 unless given, as in OpenAI's API."""
 
-    prompt: Annotated[Prompts, Field(max_length=MOST_PROMPTS)]
+    prompt: Annotated[Prompts, Field(max_length=MOST_PROMPTS), WithJsonSchema(_prompts_schema(MOST_PROMPTS))]
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     best_of: int | None = None
@@ -72,7 +88,7 @@ class EmbeddingRequest(Strict):
     """A request for the embeddings of texts."""
 
     model: str
-    input: Annotated[Prompts, Field(max_length=MOST_INPUTS)]
+    input: Annotated[Prompts, Field(max_length=MOST_INPUTS), WithJsonSchema(_prompts_schema(MOST_INPUTS))]
     encoding_format: Literal["float", "base64"] | None = None
     user: str | None = None
     dimensions: Annotated[int, Field(ge=1, le=2**20)] | None = None

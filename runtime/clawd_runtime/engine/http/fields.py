@@ -5,7 +5,15 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from clawd_runtime.engine.values import SamplingParameters
@@ -53,8 +61,20 @@ def _as_stops(value: Any) -> tuple[str, ...]:
     return tuple(stops)
 
 
-Unsupported = Annotated[Any, AfterValidator(_unsupported)]
-Stops = Annotated[tuple[str, ...], BeforeValidator(_as_stops)]
+_NO_VALUE = [
+    {"enum": [None, False, 0, ""]},
+    {"type": "array", "maxItems": 0},
+    {"type": "object", "maxProperties": 0},
+]
+_STOP = {"type": "string", "minLength": 1, "maxLength": LONGEST_STOP_STRING}
+_STOPS = [
+    {"type": "null"},
+    _STOP,
+    {"type": "array", "items": _STOP, "maxItems": MOST_STOP_STRINGS},
+]
+
+Unsupported = Annotated[Any, AfterValidator(_unsupported), WithJsonSchema({"anyOf": _NO_VALUE})]
+Stops = Annotated[tuple[str, ...], BeforeValidator(_as_stops), WithJsonSchema({"anyOf": _STOPS})]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 TokenLimit = Annotated[int, Field(ge=1, le=2**31 - 1)]

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from clawd_runtime.engine.tools.values import ToolCall
 from clawd_runtime.engine.values import Delta, FinishReason, TokenLogprob, Usage
 from clawd_runtime.errors import RequestError, RuntimeFault
 from clawd_runtime.reasoning.marks import CLOSING_MARK
@@ -27,6 +29,7 @@ class WholeAnswer:
     usage: Usage
     reasoning: str = ""
     logprobs: tuple[TokenLogprob, ...] | None = None
+    calls: tuple[ToolCall, ...] = ()
 
 
 class Envelope(Protocol):
@@ -38,8 +41,8 @@ class Envelope(Protocol):
     def begin(self, index: int) -> dict[str, Any] | None:
         """Return the part that begins a streamed answer, if there is one."""
 
-    def chunk(self, index: int, delta: Delta) -> dict[str, Any]:
-        """Return a part of a streamed answer."""
+    def chunks(self, index: int, delta: Delta) -> Iterable[dict[str, Any]]:
+        """Return the next parts of a streamed answer."""
 
     def end(self, index: int, reason: FinishReason) -> dict[str, Any]:
         """Return the last part of a streamed answer."""
@@ -55,6 +58,7 @@ class ChatEnvelope:
     model: str
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
+    _calls: dict[int, int] = field(default_factory=dict)
 
     def whole(self, answers: Sequence[WholeAnswer], usage: Usage) -> dict[str, Any]:
         """Return all answers, each with `reasoning_content` if the model has reasoned."""
@@ -73,9 +77,18 @@ class ChatEnvelope:
         """Return the part that begins a streamed answer."""
         return self._part(index, {"role": "assistant", "content": ""})
 
-    def chunk(self, index: int, delta: Delta) -> dict[str, Any]:
-        """Return a part of a streamed answer."""
-        return self._part(index, _fields(delta), delta.logprobs)
+    def chunks(self, index: int, delta: Delta) -> Iterable[dict[str, Any]]:
+        """Yield the next parts of a streamed answer: text, then each call's name and its arguments."""
+        if fields := _fields(delta):
+            yield self._part(index, fields, delta.logprobs)
+        elif delta.logprobs:
+            yield self._part(index, {}, delta.logprobs)
+        for call in delta.calls:
+            number = self._calls[index] = self._calls.get(index, -1) + 1
+            begun = {"index": number, **_call(ToolCall(call.id, call.name, ""))}
+            yield self._part(index, {"tool_calls": [begun]})
+            arguments = {"index": number, "function": {"arguments": call.arguments}}
+            yield self._part(index, {"tool_calls": [arguments]})
 
     def end(self, index: int, reason: FinishReason) -> dict[str, Any]:
         """Return the last part of a streamed answer."""
@@ -88,7 +101,7 @@ class ChatEnvelope:
     def _part(
         self,
         index: int,
-        delta: dict[str, str],
+        delta: dict[str, Any],
         logprobs: tuple[TokenLogprob, ...] = (),
         reason: FinishReason | None = None,
     ) -> dict[str, Any]:
@@ -101,10 +114,20 @@ class ChatEnvelope:
 
 
 def _message(answer: WholeAnswer) -> dict[str, Any]:
-    message = {"role": "assistant", "content": answer.text, "refusal": None}
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
     if answer.reasoning:
         message["reasoning_content"] = answer.reasoning
+    if answer.calls:
+        message |= {"content": answer.text or None, "tool_calls": list(map(_call, answer.calls))}
     return message
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
 
 
 def _fields(delta: Delta) -> dict[str, str]:
@@ -144,9 +167,9 @@ class CompletionEnvelope:
         """Return the prompt, if it is to be repeated."""
         return self._part(index, self._echo(index)) if self.echoes else None
 
-    def chunk(self, index: int, delta: Delta) -> dict[str, Any]:
-        """Return a part of a streamed answer."""
-        return self._part(index, delta.text, delta.logprobs)
+    def chunks(self, index: int, delta: Delta) -> Iterable[dict[str, Any]]:
+        """Yield the next part of a streamed answer."""
+        yield self._part(index, delta.text, delta.logprobs)
 
     def end(self, index: int, reason: FinishReason) -> dict[str, Any]:
         """Return the last part of a streamed answer."""
@@ -209,6 +232,20 @@ def _logprob(piece: bytes, logprob: float) -> dict[str, Any]:
         "logprob": max(logprob, _LOWEST_LOGPROB),
         "bytes": list(piece),
     }
+
+
+def embeddings_body(model: str, arrays: Sequence[Any], tokens: int, *, as_text: bool) -> dict[str, Any]:
+    """Return embeddings, arrays of 32-bit floats; `as_text` as base64 of their little-endian bytes."""
+    data = [
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": b64encode(array.astype("<f4").tobytes()).decode() if as_text else array.tolist(),
+        }
+        for index, array in enumerate(arrays)
+    ]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return {"object": "list", "data": data, "model": model, "usage": usage}
 
 
 def usage_body(usage: Usage) -> dict[str, Any]:

@@ -5,9 +5,18 @@ Source: https://platform.openai.com/docs/api-reference/chat/create
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from clawd_runtime.engine.grammar.gbnf import JSON_OBJECT
@@ -21,7 +30,17 @@ from clawd_runtime.engine.http.fields import (
     refuse_twice,
 )
 from clawd_runtime.engine.http.parsing import parse_request
+from clawd_runtime.engine.http.tools import (
+    LONGEST_NAME,
+    MOST_TOOLS,
+    CallOfTool,
+    FunctionTool,
+    NamedTool,
+    ToolChoice,
+    as_tool_choice,
+)
 from clawd_runtime.engine.prompt.template import PromptMessage, PromptRole
+from clawd_runtime.engine.tools.values import Tool, ToolCall
 from clawd_runtime.reasoning.splitter import separate
 
 MOST_MESSAGES = 10_000
@@ -43,7 +62,7 @@ def _text_only(kind: str) -> str:
 class TextPart(Strict):
     """A part of a message's content. The engine reads text only."""
 
-    type: Annotated[str, AfterValidator(_text_only)]
+    type: Annotated[str, AfterValidator(_text_only), WithJsonSchema({"const": "text"})]
     text: str
 
 
@@ -88,11 +107,30 @@ class AssistantMessage(Strict):
     refusal: Unsupported = None
     annotations: Unsupported = None
     audio: Unsupported = None
-    tool_calls: Unsupported = None
+    tool_calls: Annotated[list[CallOfTool] | None, Field(max_length=MOST_TOOLS)] = None
     function_call: Unsupported = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _may_have_no_content(cls, message: Any) -> Any:
+        """Allow an answer without text if it calls tools."""
+        if isinstance(message, dict) and message.get("tool_calls") and message.get("content") is None:
+            return message | {"content": ""}
+        return message
 
-RequestMessage = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
+
+class ToolMessage(Strict):
+    """The result of a call, which is text from elsewhere."""
+
+    role: Literal["tool"]
+    content: RequestContent
+    tool_call_id: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
+    name: str | None = None
+
+
+RequestMessage = Annotated[
+    SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
+]
 
 
 class JsonSchema(Strict):
@@ -152,10 +190,12 @@ class ChatRequest(GenerationFields):
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
-    modalities: list[str] | None = None
-    tool_choice: Any = None
-    function_call: Any = None
-    service_tier: str | None = None
+    modalities: Annotated[list[str] | None, WithJsonSchema({"enum": [None, ["text"]]})] = None
+    tools: Annotated[list[FunctionTool] | None, Field(max_length=MOST_TOOLS)] = None
+    tool_choice: Annotated[ToolChoice | None, BeforeValidator(as_tool_choice)] = None
+    parallel_tool_calls: bool | None = None
+    function_call: Annotated[Any, WithJsonSchema({"enum": [None, "none"]})] = None
+    service_tier: Annotated[str | None, WithJsonSchema({"enum": [None, "auto", "default"]})] = None
     # Without effect on the answer: they describe the client to the provider.
     safety_identifier: str | None = None
     metadata: dict[str, str] | None = None
@@ -163,11 +203,9 @@ class ChatRequest(GenerationFields):
     # Accepted only without a value: this engine supports none of them.
     audio: Unsupported = None
     functions: Unsupported = None
-    parallel_tool_calls: Unsupported = None
     prediction: Unsupported = None
     prompt_cache_retention: Unsupported = None
     store: Unsupported = None
-    tools: Unsupported = None
     verbosity: Unsupported = None
     web_search_options: Unsupported = None
 
@@ -176,7 +214,6 @@ class ChatRequest(GenerationFields):
         """Raise an error for values that the protocol defines and this engine does not support."""
         refused = {
             "modalities": self.modalities not in (None, ["text"]),
-            "tool_choice": self.tool_choice not in (None, "none"),
             "function_call": self.function_call not in (None, "none"),
             "service_tier": self.service_tier not in (None, "auto", "default"),
         }
@@ -188,11 +225,53 @@ class ChatRequest(GenerationFields):
             _refuse("top_logprobs", "only allowed with logprobs")
         if self.grammar is not None and self.response_format not in (None, ResponseFormat(type="text")):
             _refuse("grammar", "not allowed together with response_format")
+        self._check_tools()
         return self
+
+    def _check_tools(self) -> None:
+        names = [tool.function.name for tool in self.tools or ()]
+        if len(set(names)) < len(names):
+            _refuse("tools", "two functions have the same name")
+        choice = self.tool_choice
+        if choice not in (None, "none") and not names:
+            _refuse("tool_choice", "only allowed with tools")
+        if isinstance(choice, NamedTool) and choice.function.name not in names:
+            _refuse("tool_choice", f"{choice.function.name!r} is not one of the tools")
+        if self.callable_tools():
+            if self.grammar is not None:
+                _refuse("grammar", "not allowed together with tools")
+            if self.response_format not in (None, ResponseFormat(type="text")):
+                _refuse("response_format", "not allowed together with tools that may be called")
+            if self.logprobs:
+                _refuse("logprobs", "not supported together with tools")
+        called: dict[str, str] = {}
+        for index, message in enumerate(self.messages):
+            if isinstance(message, AssistantMessage):
+                called |= {call.id: call.function.name for call in message.tool_calls or ()}
+            if isinstance(message, ToolMessage) and message.tool_call_id not in called:
+                _refuse(f"messages[{index}].tool_call_id", "no earlier message has this call")
+
+    def callable_tools(self) -> list[Tool]:
+        """Return the tools that the answer may call."""
+        if self.tool_choice == "none":
+            return []
+        return [tool.function.tool() for tool in self.tools or ()]
+
+    def forced_tools(self) -> list[Tool]:
+        """Return the tools of which the answer must call one."""
+        if isinstance(self.tool_choice, NamedTool):
+            return [tool for tool in self.callable_tools() if tool.name == self.tool_choice.function.name]
+        return self.callable_tools() if self.tool_choice == "required" else []
 
     def conversation(self) -> list[PromptMessage]:
         """Return the messages, each with its reasoning separated from its text."""
-        return [_message(message) for message in self.messages]
+        names = {
+            call.id: call.function.name
+            for message in self.messages
+            if isinstance(message, AssistantMessage)
+            for call in message.tool_calls or ()
+        }
+        return [_message(message, names) for message in self.messages]
 
     def limit(self) -> int | None:
         """Return the maximum number of tokens of the answer; `None` for as many as fit."""
@@ -219,14 +298,23 @@ def _refuse(name: str, why: str) -> None:
     raise PydanticCustomError("field", "", {"name": name, "why": why})
 
 
-def _message(message: SystemMessage | UserMessage | AssistantMessage) -> PromptMessage:
+def _message(
+    message: SystemMessage | UserMessage | AssistantMessage | ToolMessage, names: Mapping[str, str]
+) -> PromptMessage:
     content = message.content
     text = content if isinstance(content, str) else "".join(part.text for part in content)
+    if isinstance(message, ToolMessage):
+        call = message.tool_call_id
+        return PromptMessage("tool", text, call_id=call, tool_name=names[call])
     if not isinstance(message, AssistantMessage):
         role: PromptRole = "user" if message.role == "user" else "system"
         return PromptMessage(role, text)
     reasoning, answer = separate(text)
-    return PromptMessage("assistant", answer, message.reasoning_content or message.reasoning or reasoning)
+    calls = tuple(
+        ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ()
+    )
+    reasoned = message.reasoning_content or message.reasoning or reasoning
+    return PromptMessage("assistant", answer, reasoned, calls)
 
 
 def parse_chat_request(body: bytes) -> ChatRequest:

@@ -18,6 +18,7 @@ from clawd_runtime.engine.batching.computer import Feed, Offload, Opened
 from clawd_runtime.engine.grammar.constraint import Constraint
 from clawd_runtime.engine.llama.backends import load_backends, require_gpu
 from clawd_runtime.engine.llama.cpus import usable_cpus
+from clawd_runtime.engine.llama.embedding import LlamaEmbedder
 from clawd_runtime.engine.llama.gguf import check_gguf
 from clawd_runtime.engine.llama.log import capture_log
 from clawd_runtime.engine.settings import EngineSettings
@@ -137,6 +138,15 @@ class LlamaModel:
         parameters.n_threads_batch = threads
         parameters.no_perf = True
         return parameters
+
+    def open_embedder(self) -> LlamaEmbedder:
+        """Return what computes embeddings with the same weights.
+
+        Raises:
+            ModelError: There is not enough memory.
+
+        """
+        return LlamaEmbedder(self._model, context_size=self.context_size)
 
     def close(self) -> None:
         """Free all memory; the model must not be used afterwards."""

@@ -7,6 +7,7 @@ the rest silently. So a template is first tested with known words, and used only
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -17,10 +18,11 @@ from jinja2 import meta, nodes
 
 from clawd_runtime.engine.prompt.markers import CUT, Neutraliser, marks_of
 from clawd_runtime.engine.prompt.sandbox import LONGEST_SOURCE, TemplateEnvironment, TooMuchWork
+from clawd_runtime.engine.tools.values import Tool, ToolCall
 from clawd_runtime.errors import ChatTemplateError, RequestError
 from clawd_runtime.reasoning.marks import marks_in
 
-PromptRole = Literal["system", "user", "assistant"]
+PromptRole = Literal["system", "user", "assistant", "tool"]
 Prompt = tuple[str, ...]
 """A rendered prompt. No special token is recognised across two of its pieces."""
 
@@ -30,11 +32,17 @@ Options = Mapping[str, str | bool]
 
 @dataclass(frozen=True, slots=True)
 class PromptMessage:
-    """One turn of a conversation. `reasoning` is the assistant's reasoning before its answer."""
+    """One turn of a conversation. `reasoning` is the assistant's reasoning before its answer.
+
+    The assistant's turn may have `tool_calls`; a turn of a tool is the result of the call `call_id`.
+    """
 
     role: PromptRole
     content: str
     reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""
+    tool_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,8 @@ class _Layout:
     `parts`: the content is a list of parts. `fold_system`: the system text is put at the beginning of the
     first user message. `without_tools`: the variables for tools must be undefined, not none. `later_system`:
     the template supports system messages after the first one. `empty_system`: an empty system message keeps
-    it from inserting a default one. `merge_turns`: consecutive messages of one role are merged.
+    it from inserting a default one. `merge_turns`: consecutive messages of one role are merged. `tools`: how
+    the template wants the arguments of calls, as values or as JSON; empty if it does not support tools.
     """
 
     parts: bool
@@ -53,6 +62,7 @@ class _Layout:
     later_system: bool = False
     empty_system: bool = False
     merge_turns: bool = False
+    tools: Literal["", "values", "json"] = ""
 
 
 # Words that no template writes itself.
@@ -74,6 +84,20 @@ _DETAILS = "\n".join(
     )
 )
 _MANY_TURNS = 24
+_ARGUMENT, _RESULT = "clawdprobeargument", "clawdproberesult"
+_TOOL = Tool(
+    "clawdprobetool",
+    "clawdprobedescription",
+    {"type": "object", "properties": {_ARGUMENT: {"type": "string", "description": "clawdprobe"}}},
+)
+_CALL = ToolCall("clawdprobe1", _TOOL.name, f'{{"{_ARGUMENT}": "clawdprobevalue"}}')
+_WITH_TOOLS = (
+    PromptMessage("system", _SYSTEM),
+    PromptMessage("user", _USER),
+    PromptMessage("assistant", "", tool_calls=(_CALL,)),
+    PromptMessage("tool", _RESULT, call_id=_CALL.id, tool_name=_TOOL.name),
+    PromptMessage("user", _LAST),
+)
 _OF_A_LIST = ("'type': 'text'", '"type": "text"', '"type":"text"')
 _TRIED = tuple(
     _Layout(parts, fold_system, without_tools)
@@ -100,6 +124,7 @@ class ChatTemplate:
         """
         if len(source) > LONGEST_SOURCE:
             raise ChatTemplateError(f"it is longer than {LONGEST_SOURCE} characters")
+        self.source = source
         self._environment = TemplateEnvironment()
         self._bos, self._eos = bos, eos
         self._plain = Neutraliser((), ())
@@ -125,15 +150,25 @@ class ChatTemplate:
         """Return whether the template reads the variable `variable`."""
         return variable in self._variables
 
-    def render(self, messages: Sequence[PromptMessage], options: Options | None = None) -> Prompt:
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the template writes tools, their calls and their results."""
+        return bool(self._layout.tools)
+
+    def render(
+        self, messages: Sequence[PromptMessage], options: Options | None = None, tools: Sequence[Tool] = ()
+    ) -> Prompt:
         """Return the prompt, ending where the model's answer begins.
+
+        Tools, calls and results are only allowed if the template `knows_tools`.
 
         Raises:
             RequestError: The template refuses these messages (for example, roles out of order).
 
         """
         try:
-            return tuple(self._render(self._arranged(messages, self._layout), options or {}).split(CUT))
+            variables = self._arranged(messages, self._layout, tools)
+            return tuple(self._render(variables, options or {}).split(CUT))
         except Exception as refusal:
             raise RequestError(
                 f"messages: refused by the model's chat template: {_reason(refusal)}", param="messages"
@@ -258,11 +293,24 @@ class ChatTemplate:
         shorter = self._tried(alone, empty)
         if _LAST in shorter and len(shorter) < len(self._tried(alone, layout)):
             layout = empty
+        return self._with_tools(layout)
+
+    def _with_tools(self, layout: _Layout) -> _Layout:
+        """Return the layout with tools, if the template loses nothing of them."""
+        if layout.without_tools or not self.knows("tools"):
+            return layout
+        for form in ("values", "json"):
+            tried = replace(layout, tools=form)
+            prompt = self._tried(_WITH_TOOLS, tried, (_TOOL,))
+            words = [_TOOL.name, _TOOL.description, _ARGUMENT, _RESULT, _USER, _LAST]
+            written = any(_CALL.arguments.replace(" ", space) in prompt for space in (" ", ""))
+            if written and all(word in prompt for word in words):
+                return tried
         return layout
 
-    def _tried(self, messages: Sequence[PromptMessage], layout: _Layout) -> str:
+    def _tried(self, messages: Sequence[PromptMessage], layout: _Layout, tools: Sequence[Tool] = ()) -> str:
         try:
-            return self._render(self._arranged(messages, layout), {})
+            return self._render(self._arranged(messages, layout, tools), {})
         except Exception:
             return ""
 
@@ -279,7 +327,9 @@ class ChatTemplate:
 
     # --- rendering ------------------------------------------------------------------------------------
 
-    def _arranged(self, messages: Sequence[PromptMessage], layout: _Layout) -> dict[str, Any]:
+    def _arranged(
+        self, messages: Sequence[PromptMessage], layout: _Layout, tools: Sequence[Tool] = ()
+    ) -> dict[str, Any]:
         """Return the template's variables for these messages."""
         system, rest = _leading_system(messages)
         turns = list(rest) if layout.later_system else _folded(rest)
@@ -289,8 +339,9 @@ class ChatTemplate:
             turns.insert(0, PromptMessage("system", system))
         if layout.merge_turns:
             turns = _merged(turns)
-        tools = {} if layout.without_tools else {"tools": None, "documents": None}
-        return {"messages": [self._turn(turn, layout) for turn in turns], **tools}
+        described = [self._neutral(tool.as_json()) for tool in tools] or None
+        named = {} if layout.without_tools else {"tools": described, "documents": None}
+        return {"messages": [self._turn(turn, layout) for turn in turns], **named}
 
     def _turn(self, message: PromptMessage, layout: _Layout) -> dict[str, Any]:
         text = self._plain(message.content)
@@ -298,10 +349,33 @@ class ChatTemplate:
         turn: dict[str, Any] = {"role": message.role, "content": content}
         if message.reasoning:
             turn["reasoning_content"] = self._plain(message.reasoning)
+        if message.tool_calls:
+            turn["tool_calls"] = [self._call(call, layout) for call in message.tool_calls]
+        if message.role == "tool":
+            turn |= {"tool_call_id": message.call_id, "name": self._plain(message.tool_name)}
         return turn
 
+    def _call(self, call: ToolCall, layout: _Layout) -> dict[str, Any]:
+        arguments = self._neutral(json.loads(call.arguments))
+        if layout.tools == "json":
+            arguments = json.dumps(arguments, ensure_ascii=False)
+        function = {"name": self._plain(call.name), "arguments": arguments}
+        return {"id": call.id, "type": "function", "function": function}
+
+    def _neutral(self, value: Any) -> Any:
+        """Return a JSON value whose texts cannot forge marks."""
+        if isinstance(value, str):
+            return self._plain(value)
+        if isinstance(value, list):
+            return [self._neutral(each) for each in value]
+        if isinstance(value, dict):
+            return {self._plain(name): self._neutral(each) for name, each in value.items()}
+        return value
+
     def _render(self, variables: dict[str, Any], options: Options) -> str:
-        self._environment.budget.begin(sum(len(str(turn)) for turn in variables["messages"]))
+        self._environment.budget.begin(
+            sum(len(str(turn)) for turn in variables["messages"]) + len(str(variables.get("tools") or ""))
+        )
         return self._template.render(
             **variables,
             bos_token=self._bos,
@@ -345,7 +419,7 @@ def _merged(messages: Sequence[PromptMessage]) -> list[PromptMessage]:
     """Return the messages with consecutive ones of the same role merged."""
     turns: list[PromptMessage] = []
     for message in messages:
-        if turns and turns[-1].role == message.role:
+        if turns and turns[-1].role == message.role and not _is_of_tools(message, turns[-1]):
             before = turns[-1]
             turns[-1] = replace(
                 message,
@@ -355,6 +429,10 @@ def _merged(messages: Sequence[PromptMessage]) -> list[PromptMessage]:
         else:
             turns.append(message)
     return turns
+
+
+def _is_of_tools(*messages: PromptMessage) -> bool:
+    return any(message.role == "tool" or message.tool_calls for message in messages)
 
 
 def _literals(tree: nodes.Template) -> list[str]:

@@ -122,6 +122,13 @@ def test_killed_process_is_started_again(grammars):
     grammars.constraint(JSON_OBJECT, "grammar").close()
 
 
+def test_process_survives_sigterm_so_that_answers_are_completed(grammars):
+    grammars.constraint(JSON_OBJECT, "grammar").close()
+    os.kill(grammars._process.pid, signal.SIGTERM)
+    time.sleep(0.2)
+    assert grammars._process.poll() is None
+
+
 def test_processes_end_with_their_constraints(grammars):
     constraint = grammars.constraint(JSON_OBJECT, "grammar")
 

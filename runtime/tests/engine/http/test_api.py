@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import struct
 import time
 
 import httpx
+import jsonschema
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from clawd_runtime.engine.batching.computer import Opened
 from clawd_runtime.engine.http.api import create_app
+from clawd_runtime.engine.http.completions import CompletionRequest
+from clawd_runtime.engine.http.key import read_key
+from clawd_runtime.engine.http.requests import ChatRequest
 from clawd_runtime.engine.service import Engine
+from clawd_runtime.errors import SettingsError
 
 PROMPT = "<user>hello<assistant>"
 HELLO = {"model": "fake", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}
@@ -101,7 +108,7 @@ async def test_stream_ends_with_usage_if_requested(running):
         ({"n": 17}, 400, None, "n"),
         ({"n": 6}, 400, None, "n"),
         ({"logit_bias": {"257": 1}}, 400, None, "logit_bias"),
-        ({"tools": [{"type": "function"}]}, 400, "unsupported_parameter", "tools"),
+        ({"tools": [{"type": "function"}]}, 400, None, "tools"),
         ({"response_format": {"type": "xml"}}, 400, None, "response_format"),
         ({"top_logprobs": 2}, 400, None, "top_logprobs"),
     ],
@@ -310,6 +317,63 @@ async def test_logprobs_belong_to_the_text(running, saying, stream, stop):
     assert all(each["logprob"] <= 0 and len(each["top_logprobs"]) == 2 for each in content)
 
 
+@pytest.fixture
+def roomy(settings, fake_model):
+    """A context with room for the description of tools."""
+    larger = settings.model_copy(update={"context_size": 2048})
+    model = fake_model(parallel=settings.parallel, context_size=2048)
+    engine = Engine(larger, on_fault=lambda fault: None, open_model=lambda _: Opened(model, "none", 1))
+    engine.load()
+    yield Running(engine, model)
+    engine.close()
+
+
+TOOLS = [{"type": "function", "function": {"name": "now", "description": "the time"}}]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("answer", "content", "count"),
+    [
+        ('Wait.\n<tool_call>{"name": "now", "arguments": {"a": 1}}</tool_call>', "Wait.", 1),
+        ('<tool_call>{"name": "now", "arguments": {"a": 1}}</tool_call>' * 2, None, 2),
+        ("<tool_call>{</tool_call>", "<tool_call>{</tool_call>", 0),
+    ],
+)
+async def test_calls_of_tools_are_separate_from_content(roomy, stream, answer, content, count):
+    running, model = roomy, roomy.model
+    prompt_size = (await running.chat(tools=TOOLS, max_tokens=1)).json()["usage"]["prompt_tokens"]
+    assert prompt_size > len(PROMPT) + 100, "the tools are in the prompt"
+    model.draw = lambda seq: model.ready.remove(seq) or len(model.held[seq]) - prompt_size
+    model.ends_answer = lambda token: token >= len(answer)
+    model.piece = lambda token: answer[token : token + 1].encode()
+    response = await running.chat(tools=TOOLS, stream=stream, max_tokens=200)
+    if stream:
+        choices = [chunk["choices"][0] for chunk in events(response)[:-1]]
+        text = "".join(choice["delta"].get("content", "") for choice in choices) or None
+        parts = [part for choice in choices for part in choice["delta"].get("tool_calls", [])]
+        calls = [
+            {
+                "id": part["id"],
+                "type": part["type"],
+                "function": {"name": part["function"]["name"], "arguments": ""},
+            }
+            for part in parts
+            if "id" in part
+        ]
+        for part in parts:
+            calls[part["index"]]["function"]["arguments"] += part["function"]["arguments"]
+        reason = choices[-1]["finish_reason"]
+    else:
+        choice = response.json()["choices"][0]
+        text, calls = choice["message"]["content"], choice["message"].get("tool_calls", [])
+        reason = choice["finish_reason"]
+    assert text == content
+    assert [call["function"] for call in calls] == [{"name": "now", "arguments": '{"a": 1}'}] * count
+    assert len({call["id"] for call in calls}) == count
+    assert reason == ("tool_calls" if count else "stop")
+
+
 async def complete(running, **fields) -> httpx.Response:
     body = {"model": "fake", "prompt": "hello", "max_tokens": 8} | fields
     return await running.call("POST", "/v1/completions", json=body)
@@ -392,6 +456,132 @@ async def test_tokenize_and_detokenize(running):
     assert text.json() == {"content": "héy"}
     wrong = await running.call("POST", "/detokenize", json={"tokens": [999]})
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "tokens")
+
+
+async def embed(running, **fields) -> httpx.Response:
+    return await running.call("POST", "/v1/embeddings", json={"model": "fake", "input": "abc"} | fields)
+
+
+async def test_embeddings_are_refused_unless_set_up(running):
+    response = await embed(running)
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "unsupported_endpoint"
+
+
+@pytest.fixture
+def embedding(settings, fake_model):
+    model = fake_model(parallel=settings.parallel, context_size=settings.context_size)
+    engine = Engine(
+        settings.model_copy(update={"embeddings": True}),
+        on_fault=lambda fault: None,
+        open_model=lambda _: Opened(model, "none", 1),
+    )
+    engine.load()
+    yield Running(engine, model)
+    engine.close()
+    assert model.embedder.closed
+
+
+async def test_embeddings_as_floats_and_as_base64(embedding):
+    body = (await embed(embedding, input=["abc", "d"])).json()
+    assert [each["index"] for each in body["data"]] == [0, 1]
+    assert body["data"][1]["embedding"] == [1.0, 0.0, 0.0, 0.0]
+    assert body["usage"] == {"prompt_tokens": 4, "total_tokens": 4}
+    coded = (await embed(embedding, input=[97, 98, 99], encoding_format="base64")).json()["data"][0]
+    assert list(struct.unpack("<4f", base64.b64decode(coded["embedding"]))) == body["data"][0]["embedding"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"input": ""}, "input"),
+        ({"input": []}, "input"),
+        ({"input": ["a", ""]}, "input"),
+        ({"input": "x" * 513}, "input"),
+        ({"input": [999]}, "input"),
+        ({"dimensions": 3}, "dimensions"),
+        ({"encoding_format": "int8"}, "encoding_format"),
+        ({"other": 1}, "other"),
+    ],
+)
+async def test_invalid_embedding_requests_are_refused(embedding, fields, param):
+    response = await embed(embedding, **fields)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+    assert (await embed(embedding, dimensions=4)).status_code == 200
+
+
+async def test_queue_of_embeddings_is_limited(embedding, settings):
+    embedding.model.embedder.before = lambda: time.sleep(0.1)
+    responses = await asyncio.gather(*(embed(embedding) for _ in range(6)))
+    statuses = sorted(response.status_code for response in responses)
+    assert statuses == [200] * (settings.queue + 1) + [429] * (6 - settings.queue - 1)
+
+
+KEY = "a-key-of-twenty-letters"
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        (f"Bearer {KEY}", 200),
+        (KEY, 401),
+        (None, 401),
+        ("Bearer", 401),
+        (f"Bearer {KEY}x", 401),
+        ("Bearer \xe9", 401),
+    ],
+)
+async def test_key_is_required_where_there_is_one(running, given, status):
+    running.app = create_app(running.engine, KEY)
+    headers = {} if given is None else {"Authorization": given.encode("latin-1")}
+    response = await running.call("GET", "/v1/models", headers=headers)
+    assert response.status_code == status
+    if status == 401:
+        assert response.json()["error"]["code"] == "invalid_api_key"
+        assert response.headers["www-authenticate"] == "Bearer"
+        assert KEY not in response.text
+    for path in ("/health", "/metrics"):
+        assert (await running.call("GET", path)).status_code == 200
+
+
+@pytest.mark.parametrize("content", ["", "short", "x" * 15, "é" * 20, "a\nb" * 10])
+def test_unusable_key_is_refused(tmp_path, content):
+    path = tmp_path / "key"
+    with pytest.raises(SettingsError, match="cannot read"):
+        read_key(path)
+    path.write_text(content)
+    with pytest.raises(SettingsError, match="unusable") as caught:
+        read_key(path)
+    assert not content or content not in str(caught.value)
+    path.write_text(f"{KEY}\n")
+    assert read_key(path) == KEY
+
+
+async def test_document_describes_every_route(running):
+    document = (await running.call("GET", "/openapi.json")).json()
+    described = {(path, method.upper()) for path, methods in document["paths"].items() for method in methods}
+    routes = {
+        (route.path.replace("{name:path}", "{id}"), method)
+        for route in running.app.routes
+        for method in route.methods - {"HEAD"}
+    }
+    assert described == routes - {("/openapi.json", "GET")}
+    for path, kind in (("/v1/chat/completions", ChatRequest), ("/v1/completions", CompletionRequest)):
+        body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        schema = document["components"]["schemas"][body["$ref"].rpartition("/")[2]]
+        assert set(schema["properties"]) == set(kind.model_fields)
+        assert schema["additionalProperties"] is False
+    valid = {"$ref": "#/components/schemas/ChatRequest", "components": document["components"]}
+    jsonschema.validate(HELLO | {"stop": "x", "n": 2}, valid)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(HELLO | {"n": 0}, valid)
+    assert "security" not in document
+    keyed = create_app(running.engine, KEY).state.document
+    assert keyed["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+
+
+async def test_refused_method_names_allowed_ones(running):
+    assert set((await running.call("PUT", "/v1/models")).headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
 async def test_failed_answer_returns_500(running):

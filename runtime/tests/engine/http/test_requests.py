@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from clawd_runtime.engine.http.requests import ChatRequest, parse_chat_request
 from clawd_runtime.engine.jobs import thinking_options
 from clawd_runtime.engine.prompt.template import PromptMessage
+from clawd_runtime.engine.tools.values import ToolCall
 from clawd_runtime.errors import RequestError
 from tests.engine import templates
 from tests.engine.prompt.test_template import chat
@@ -29,6 +30,10 @@ def refusal(**changes: object) -> RequestError:
         parse(**changes)
     assert caught.value.status == 400
     return caught.value
+
+
+def called(name: str = "now", arguments: str = "{}") -> dict:
+    return {"id": "c1", "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def says(*messages: dict) -> list[dict]:
@@ -58,10 +63,6 @@ def test_unknown_field_is_refused_by_name(name, value, hint):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("tools", [{"type": "function"}]),
-        ("tool_choice", "auto"),
-        ("tool_choice", {"type": "function"}),
-        ("parallel_tool_calls", True),
         ("functions", [{}]),
         ("function_call", "auto"),
         ("modalities", ["text", "audio"]),
@@ -104,7 +105,12 @@ def test_unsupported_fields_without_value_are_accepted():
         ([5], "messages[0]", ""),
         ([{"content": "x"}], "messages[0].role", "must be system, developer, user, assistant or tool"),
         ([{"role": "robot", "content": "x"}], "messages[0].role", "must be system"),
-        ([{"role": "tool", "content": "x", "tool_call_id": "1"}], "messages[0].role", "must be system"),
+        ([{"role": "tool", "content": "x"}], "messages[0].tool_call_id", "required"),
+        (
+            says({"role": "tool", "content": "x", "tool_call_id": "1"}),
+            "messages[1].tool_call_id",
+            "no earlier",
+        ),
         ([{"role": {}, "content": "x"}], "messages[0].role", "must be system"),
         ([{"role": "user"}], "messages[0].content", "required"),
         ([{"role": "user", "content": None}], "messages[0].content", "string or a list"),
@@ -122,8 +128,19 @@ def test_unsupported_fields_without_value_are_accepted():
         (says({"role": "assistant", "content": None}), "messages[1].content", "string or a list"),
         (
             says({"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}),
-            "messages[1].tool_calls",
-            "not supported by this engine",
+            "messages[1].tool_calls[0].function",
+            "required",
+        ),
+        (says({"role": "assistant", "tool_calls": []}), "messages[1].content", "required"),
+        (
+            says({"role": "assistant", "tool_calls": [called(arguments="[]")]}),
+            "messages[1].tool_calls[0].function.arguments",
+            "must be a JSON object",
+        ),
+        (
+            says({"role": "assistant", "tool_calls": [called(arguments='{"a":' * 9000 + "1" + "}" * 9000)]}),
+            "messages[1].tool_calls[0].function.arguments",
+            "must be a JSON object",
         ),
         (
             says({"role": "assistant", "content": "x", "reasoning_content": 5}),
@@ -260,6 +277,74 @@ def test_sampling_matches_request():
 )
 def test_conflicting_and_misplaced_fields_are_refused(changes, param):
     assert refusal(**changes).param == param
+
+
+NOW = {"type": "function", "function": {"name": "now"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "param", "why"),
+    [
+        ({"tools": [{"type": "function"}]}, "tools[0].function", "required"),
+        ({"tools": [{"type": "custom", "function": {"name": "x"}}]}, "tools[0].type", "function"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "pattern"),
+        ({"tools": [NOW, NOW]}, "tools", "same name"),
+        ({"tools": [NOW] * 129}, "tools", "128"),
+        ({"tools": 5}, "tools", "list"),
+        ({"tool_choice": "auto"}, "tool_choice", "only allowed with tools"),
+        ({"tools": [NOW], "tool_choice": "some"}, "tool_choice", "must be none, auto"),
+        ({"tools": [NOW], "tool_choice": 5}, "tool_choice", "must be none, auto"),
+        ({"tools": [NOW], "tool_choice": {"type": "function"}}, "tool_choice.function", "required"),
+        (
+            {"tools": [NOW], "tool_choice": {"type": "function", "function": {"name": "then"}}},
+            "tool_choice",
+            "'then' is not one of the tools",
+        ),
+        (
+            {"tools": [NOW], "response_format": {"type": "json_object"}},
+            "response_format",
+            "not allowed together",
+        ),
+        ({"tools": [NOW], "grammar": 'root ::= "a"'}, "grammar", "not allowed together"),
+        ({"tools": [NOW], "logprobs": True}, "logprobs", "not supported together"),
+    ],
+)
+def test_invalid_tools_are_refused(changes, param, why):
+    fault = refusal(**changes)
+    assert fault.param == param
+    assert why in str(fault)
+
+
+def test_tools_that_may_or_must_be_called():
+    other = {
+        "type": "function",
+        "function": {"name": "then", "strict": True, "parameters": {"type": "object"}},
+    }
+    named = {"type": "function", "function": {"name": "then"}}
+
+    def tools(choice: object) -> tuple[list[str], list[str]]:
+        request = parse(tools=[NOW, other], tool_choice=choice, parallel_tool_calls=False)
+        return [tool.name for tool in request.callable_tools()], [
+            tool.name for tool in request.forced_tools()
+        ]
+
+    both = ["now", "then"]
+    assert tools(None) == tools("auto") == (both, [])
+    assert tools("none") == ([], [])
+    assert tools("required") == (both, both)
+    assert tools(named) == (both, ["then"])
+    parse(tools=[NOW], tool_choice="none", response_format={"type": "json_object"})
+
+
+def test_calls_and_results_are_read():
+    messages = says(
+        {"role": "assistant", "content": None, "tool_calls": [called(arguments='{"a": 1}')]},
+        {"role": "tool", "content": [{"type": "text", "text": "noon"}], "tool_call_id": "c1"},
+    )
+    assert parse(messages=messages).conversation()[1:] == [
+        PromptMessage("assistant", "", tool_calls=(ToolCall("c1", "now", '{"a": 1}'),)),
+        PromptMessage("tool", "noon", call_id="c1", tool_name="now"),
+    ]
 
 
 def test_each_choice_has_next_seed():

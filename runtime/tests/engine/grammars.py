@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 if TYPE_CHECKING:
     from clawd_runtime.engine.grammar.worker import Vocabulary
@@ -79,11 +76,3 @@ class Matches:
 
 
 BYTES: dict[int, int] = {}
-
-
-@pytest.fixture(scope="session")
-def within(model_path: Path):
-    from clawd_runtime.engine.grammar.worker import Vocabulary
-
-    vocabulary = Vocabulary(str(model_path))
-    return lambda grammar: Matches(vocabulary, grammar)

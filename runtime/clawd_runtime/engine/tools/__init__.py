@@ -1,0 +1,1 @@
+"""Calls of tools: in prompts, in answers, and in grammars."""
