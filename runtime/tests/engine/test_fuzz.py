@@ -48,14 +48,15 @@ SAMPLING: dict[str, list[Any]] = {
     "logit_bias": [{}, {"5": 100, "6": -100}, {"0": 1e-300}, {str(token): -100 for token in range(1000)}],
     "stop": ["a", ["e", " "], "\n", [], ["the", "The", "é", "🙂"]],
     "stream": [True, False, None],
-    "n": [1],
+    "n": [1, 2],
     "user": ["u"],
-    "response_format": [{"type": "text"}],
+    "logprobs": [True, False],
+    "response_format": [{"type": "text"}, {"type": "json_object"}],
 }
 FIELDS = [
     *SAMPLING, "model", "messages", "stream_options", "tools", "tool_choice", "logprobs", "metadata",
     "functions", "reasoning_effort", "chat_template_kwargs", "modalities", "grammar",
-    "tempreture", "store", "",
+    "tempreture", "store", "", "top_logprobs", "parallel_tool_calls",
 ]  # fmt: skip
 
 

@@ -54,9 +54,7 @@ def call_grammar(form: ToolForm, tools: Sequence[Tool], *, most: int) -> str:
     rules = Rules("tools")
     calls = []
     for index, tool in enumerate(tools):
-        schema: Any = (
-            tool.parameters if tool.parameters else {"type": "object", "additionalProperties": False}
-        )
+        schema: Any = tool.parameters or {"type": "object", "additionalProperties": False}
         value = schema_rule(schema, rules, f"tools[{index}].function.parameters")
         name = literal(json.dumps(tool.name))
         key = literal(f', "{form.key}": ')
