@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,6 +22,16 @@ def run(*command: str, check: bool = True) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 0 or not check, f"{command}: {done.stderr}"
     return done.stdout.strip()
+
+
+def _contents(device: Path) -> tuple[str, str, bytes]:
+    """Return the number of a block device, and a digest of its head, where a file system has its name."""
+    try:
+        number = (device / "dev").read_text()
+        with Path("/dev", device.name).open("rb") as opened:
+            return device.name, number, sha256(opened.read(1 << 17)).digest()
+    except OSError:  # a partition that has just gone, or has no node here yet
+        return device.name, "", b""
 
 
 def works() -> bool:
@@ -43,6 +54,7 @@ class Attached:
         run("partx", "--delete", self.path, check=False)
         run("partx", "--update", self.path, check=False)
         self._over, self._hidden, self._lock = threading.Event(), False, threading.Lock()
+        self._known, self._made = "", tuple[object, ...]()
         self._thread = threading.Thread(target=self._like_udev)
         self._make_nodes()
         self._thread.start()
@@ -69,7 +81,7 @@ class Attached:
         """Give it back."""
         with self._lock:
             self._hidden = False
-            self._make_nodes()
+            self._make_nodes(anew=True)
 
     def _like_udev(self) -> None:
         while not self._over.wait(0.1):
@@ -77,8 +89,21 @@ class Attached:
                 if not self._hidden:
                     self._make_nodes()
 
-    def _make_nodes(self) -> None:
-        inside = self._inside()
+    def _appearance(self) -> tuple[object, ...]:
+        """What nodes and links follow from; read without a new process, many times a second."""
+        devices = sorted(Path("/sys/class/block").glob(f"{Path(self.path).name}*"))
+        return (self._inside_now(), *(_contents(device) for device in devices))
+
+    def _inside_now(self) -> str:
+        if not self._known or not Path("/proc", self._known, "root").exists():
+            self._known = self._inside()
+        return self._known
+
+    def _make_nodes(self, *, anew: bool = False) -> None:
+        appearance = self._appearance()
+        if appearance == self._made and not anew:
+            return
+        inside = self._inside_now()
         script = ""
         for device in sorted(Path("/sys/class/block").glob(f"{Path(self.path).name}*")):
             if device.name not in (Path(self.path).name, f"{Path(self.path).name}p1"):
@@ -105,6 +130,7 @@ class Attached:
                 f"mkdir -p /dev/disk/by-uuid\n{script}",
                 check=False,
             )
+            self._made = appearance
 
     def _inside(self) -> str:
         """The first process of the host, as this machine numbers it; nothing while it boots."""
