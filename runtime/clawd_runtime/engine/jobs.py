@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from clawd_runtime.engine.batching.computer import ChatModel
 from clawd_runtime.engine.grammar.constraint import Grammars
-from clawd_runtime.engine.http.completions import CompletionRequest, Prompt
+from clawd_runtime.engine.http.completions import CompletionPrompt, CompletionRequest
 from clawd_runtime.engine.http.requests import ChatRequest
 from clawd_runtime.engine.prompt.template import ChatTemplate
 from clawd_runtime.engine.tools.form import (
@@ -97,7 +97,7 @@ class JobMaker:
             raise
         return jobs
 
-    def tokens_of(self, prompt: Prompt, field: str, *, begin: bool = True) -> tuple[int, ...]:
+    def tokens_of(self, prompt: CompletionPrompt, field: str, *, begin: bool = True) -> tuple[int, ...]:
         """Return the tokens of a text, or check that tokens are the model's.
 
         Raises:

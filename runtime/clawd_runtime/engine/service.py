@@ -15,10 +15,10 @@ from clawd_runtime.engine.batching.computer import ChatModel, Opened
 from clawd_runtime.engine.embeddings import EmbeddingQueue
 from clawd_runtime.engine.grammar.constraint import Grammars
 from clawd_runtime.engine.http.completions import (
+    CompletionPrompt,
     CompletionRequest,
     DetokenizeRequest,
     EmbeddingRequest,
-    Prompt,
     TokenizeRequest,
 )
 from clawd_runtime.engine.http.requests import ChatRequest
@@ -44,7 +44,7 @@ class LoadedModel:
     embeddings: EmbeddingQueue | None
 
 
-class Answers:
+class AnswerEvents:
     """An accepted request with one or several answers: iterate over their events, each with its index.
 
     The last event of an answer is `Finished` or `Failed`; after a `Failed`, no more events follow.
@@ -187,7 +187,7 @@ class Engine:
                 param="model",
             )
 
-    async def answer(self, request: ChatRequest) -> Answers:
+    async def answer(self, request: ChatRequest) -> AnswerEvents:
         """Accept `request`, start computing and return its answers.
 
         Raises:
@@ -197,7 +197,7 @@ class Engine:
         loaded = self._serving(request.model)
         return await self._started(loaded, lambda: loaded.jobs.chat(request))
 
-    async def complete(self, request: CompletionRequest) -> Answers:
+    async def complete(self, request: CompletionRequest) -> AnswerEvents:
         """Accept `request`, start computing and return its answers, the choices of each prompt together.
 
         Raises:
@@ -254,7 +254,7 @@ class Engine:
             lambda: loaded.jobs.text_of(loaded.jobs.tokens_of(tuple(request.tokens), "tokens"))
         )
 
-    def prompt_text(self, prompt: Prompt) -> str:
+    def prompt_text(self, prompt: CompletionPrompt) -> str:
         """Return the text of the prompt of an accepted request."""
         if isinstance(prompt, str):
             return prompt
@@ -262,10 +262,10 @@ class Engine:
             raise NotReadyError("the engine is stopping")
         return self._loaded.jobs.text_of(prompt)
 
-    async def _started(self, loaded: LoadedModel, make: Callable[[], list[AnswerJob]]) -> Answers:
+    async def _started(self, loaded: LoadedModel, make: Callable[[], list[AnswerJob]]) -> AnswerEvents:
         jobs = await asyncio.to_thread(make)
         try:
-            return Answers(loaded.batcher, jobs)
+            return AnswerEvents(loaded.batcher, jobs)
         except BaseException:
             close_all(jobs)
             raise

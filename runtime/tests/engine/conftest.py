@@ -209,10 +209,10 @@ def model_path() -> Path:
 @pytest.fixture(scope="session")
 def within(model_path: Path):
     """Return a function from a grammar to the texts it matches, with the vocabulary of the real model."""
-    from clawd_runtime.engine.grammar.worker import Vocabulary
+    from clawd_runtime.engine.grammar.worker import TokenVocabulary
     from tests.engine.grammars import Matches
 
-    vocabulary = Vocabulary(str(model_path))
+    vocabulary = TokenVocabulary(str(model_path))
     return lambda grammar: Matches(vocabulary, grammar)
 
 

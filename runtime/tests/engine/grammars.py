@@ -6,13 +6,13 @@ import random
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clawd_runtime.engine.grammar.worker import Vocabulary
+    from clawd_runtime.engine.grammar.worker import TokenVocabulary
 
 
 class Matches:
     """The texts that a grammar matches."""
 
-    def __init__(self, vocabulary: Vocabulary, grammar: str) -> None:
+    def __init__(self, vocabulary: TokenVocabulary, grammar: str) -> None:
         self._vocabulary, self._grammar = vocabulary, grammar
 
     def _begun(self) -> Any:

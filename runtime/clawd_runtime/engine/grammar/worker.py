@@ -54,7 +54,7 @@ class Candidates:
         return np.isfinite(self._array["logit"])
 
 
-class Vocabulary:
+class TokenVocabulary:
     """The tokens of a model file."""
 
     def __init__(self, path: str) -> None:
@@ -84,7 +84,7 @@ class Vocabulary:
         return self._candidates.passing(grammar) & self._text
 
 
-def serve(vocabulary: Vocabulary, control: socket.socket) -> None:
+def serve(vocabulary: TokenVocabulary, control: socket.socket) -> None:
     """Fork a process for each socket received from `control`, until it is closed."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
@@ -101,7 +101,7 @@ def serve(vocabulary: Vocabulary, control: socket.socket) -> None:
         os.close(files[0])
 
 
-def _constrain(vocabulary: Vocabulary, answer: socket.socket) -> None:
+def _constrain(vocabulary: TokenVocabulary, answer: socket.socket) -> None:
     """Run one answer's grammar."""
     _limit_memory()
     _arm()
@@ -126,7 +126,7 @@ def _constrain(vocabulary: Vocabulary, answer: socket.socket) -> None:
             answer.send(reply)
 
 
-def _compiled(vocabulary: Vocabulary, text: bytes) -> tuple[Any, str]:
+def _compiled(vocabulary: TokenVocabulary, text: bytes) -> tuple[Any, str]:
     """Return the grammar, and what llama.cpp writes to standard error about it."""
     errors = os.memfd_create("errors")
     os.dup2(errors, 2)
@@ -160,7 +160,7 @@ def main() -> None:
     quiet = llama_cpp.llama_log_callback(_errors_only)
     llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
     with socket.socket(fileno=0) as control:
-        serve(Vocabulary(sys.argv[1]), control)
+        serve(TokenVocabulary(sys.argv[1]), control)
 
 
 def _errors_only(level: int, text: bytes, _data: object) -> None:

@@ -15,13 +15,13 @@ from starlette.types import Receive, Scope, Send
 from clawd_runtime.engine.http.calls import AnswersWithCalls
 from clawd_runtime.engine.http.fields import GenerationFields
 from clawd_runtime.engine.http.protocol import Envelope, WholeAnswer, error_body
-from clawd_runtime.engine.service import Answers
+from clawd_runtime.engine.service import AnswerEvents
 from clawd_runtime.engine.tools.values import ToolCall
 from clawd_runtime.engine.values import Delta, Failed, Finished, TokenLogprob, Usage
 from clawd_runtime.errors import EngineError
 
-Result = TypeVar("Result")
-SomeAnswers = Answers | AnswersWithCalls
+_Result = TypeVar("_Result")
+SomeAnswers = AnswerEvents | AnswersWithCalls
 
 # The status that nginx logs for a client that has disconnected; no client receives it.
 CLIENT_GONE = 499
@@ -60,7 +60,7 @@ async def _whole(request: Request, answers: SomeAnswers, envelope: Envelope, for
     return JSONResponse(envelope.whole(whole, _total([each.usage for each in whole], form.choices)))
 
 
-async def until_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result | None:
+async def until_gone(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result | None:
     """Return the result of `work`; cancel it and return `None` when the client disconnects."""
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(_gone(request))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 
-from clawd_runtime.engine.service import Answers
+from clawd_runtime.engine.service import AnswerEvents
 from clawd_runtime.engine.tools.parser import ToolCallParser
 from clawd_runtime.engine.values import Delta, Event, Failed, Finished
 
@@ -13,7 +13,7 @@ from clawd_runtime.engine.values import Delta, Event, Failed, Finished
 class AnswersWithCalls:
     """The answers of `answers`, in which calls of the tools `names` are no text."""
 
-    def __init__(self, answers: Answers, names: Collection[str]) -> None:
+    def __init__(self, answers: AnswerEvents, names: Collection[str]) -> None:
         self._answers = answers
         self._parsers = [ToolCallParser(names) for _ in range(len(answers))]
 

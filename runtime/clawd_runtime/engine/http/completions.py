@@ -17,11 +17,11 @@ MOST_PROMPTS = 64
 MOST_INPUTS = 256
 MOST_TOKENS = 2**20
 
-Prompt = str | tuple[int, ...]
+CompletionPrompt = str | tuple[int, ...]
 """A text, or its tokens."""
 
 
-def _as_prompts(value: Any) -> tuple[Prompt, ...]:
+def _as_prompts(value: Any) -> tuple[CompletionPrompt, ...]:
     """Return the prompts of OpenAI's four forms: a text, texts, tokens, lists of tokens."""
     if isinstance(value, str) or _are_tokens(value):
         value = [value]
