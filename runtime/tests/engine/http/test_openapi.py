@@ -65,7 +65,7 @@ def address(settings, fake_model, model_path):
 def test_schemathesis_finds_nothing(address: str, tmp_path: Path) -> None:
     program = os.environ.get("CLAWD_TEST_SCHEMATHESIS")
     if not program:
-        pytest.fail("set CLAWD_TEST_SCHEMATHESIS to the program `st` of schemathesis", pytrace=False)
+        pytest.skip("set CLAWD_TEST_SCHEMATHESIS to the program `st` of schemathesis")
     (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
     done = subprocess.run(
         [
