@@ -16,6 +16,7 @@ import numpy as np
 
 from clawd_runtime.engine.batching.computer import Feed, Offload, Opened
 from clawd_runtime.engine.grammar.constraint import Constraint
+from clawd_runtime.engine.llama import mapping
 from clawd_runtime.engine.llama.backends import load_backends, require_gpu
 from clawd_runtime.engine.llama.cpus import usable_cpus
 from clawd_runtime.engine.llama.embedding import LlamaEmbedder
@@ -95,6 +96,7 @@ class LlamaModel:
                     advice="the file is damaged or of an unsupported kind: replace it with the right one"
                     + (", or with a smaller one if the GPU's memory is too small" if n_gpu_layers else ""),
                 )
+            mapping.release(path)
             self.offloaded = complaints.offloaded
             if n_gpu_layers and (self.offloaded is None or not self.offloaded[0]):
                 raise ModelError(
