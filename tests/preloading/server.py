@@ -1,6 +1,6 @@
 """Import modules once, and run programs in forks. See the package for its use.
 
-Each program has a keeper, which tells the client its exit code and kills it when the client is gone.
+Each program has a keeper, which reports its exit code to the client and kills it when the client is gone.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def serve(address: str, on_gevent: bool) -> None:
 
 
 def keep(client: socket.socket) -> NoReturn:
-    """Run the program that the client asks for, and tell it the exit code."""
+    """Run the program that the client asks for, and report its exit code."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     size, files, _, _ = socket.recv_fds(client, 8, len(FILES))
     length = int.from_bytes(size, "big")

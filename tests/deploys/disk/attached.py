@@ -81,7 +81,7 @@ class Attached:
         """Give it back."""
         with self._lock:
             self._hidden = False
-            self._make_nodes(anew=True)
+            self._make_nodes(again=True)
 
     def _like_udev(self) -> None:
         while not self._over.wait(0.1):
@@ -99,9 +99,9 @@ class Attached:
             self._known = self._inside()
         return self._known
 
-    def _make_nodes(self, *, anew: bool = False) -> None:
+    def _make_nodes(self, *, again: bool = False) -> None:
         appearance = self._appearance()
-        if appearance == self._made and not anew:
+        if appearance == self._made and not again:
             return
         inside = self._inside_now()
         script = ""

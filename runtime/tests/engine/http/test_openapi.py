@@ -19,7 +19,7 @@ from clawd_runtime.engine.http.api import create_app
 from clawd_runtime.engine.http.listen import tcp_socket
 from clawd_runtime.engine.service import Engine
 
-# A body that is too large is refused as such, although the schema says so, too.
+# A body that is too large is refused as such, although the schema forbids it, too.
 CONFIGURATION = """
 [checks.negative_data_rejection]
 expected-statuses = [400, 401, 403, 404, 405, 408, 413, 415, 429, "5xx"]
