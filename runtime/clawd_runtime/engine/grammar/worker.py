@@ -154,7 +154,8 @@ def _limit_memory() -> None:
 
 def main() -> None:
     """Serve on standard input."""
-    # The engine ends it by closing the socket. Signals to the group are for the engine, which completes its answers first.
+    # The engine ends this process by closing the socket. Signals to the group are meant for the engine,
+    # which completes its answers first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     quiet = llama_cpp.llama_log_callback(_errors_only)
