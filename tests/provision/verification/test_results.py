@@ -254,14 +254,20 @@ FORMER = {"bot1": (FormerSettings(host="0.0.0.0", port=8444, tls=True, sources=(
 CHANGE = PlannedOperation("runtime", "Service clawd-bot", changes=True)
 
 
-def passes(monkeypatch: pytest.MonkeyPatch, *found: Any, changing: bool = True) -> list[Any]:
-    """Have each pass find these former places; return the places that passes were applied with."""
+def passes(
+    monkeypatch: pytest.MonkeyPatch, *found: Any, changing: bool = True, then: bool = True
+) -> list[Any]:
+    """Have each pass find these former places; return the places that passes were applied with.
+
+    `changing` is whether the first pass changes something, `then` whether further ones do.
+    """
     applied: list[Any] = []
     answers = iter(found)
 
     def apply(*given: Any) -> Result:
         applied.append(given[-1])
-        return Result((HostResult("bot1", Status.DONE, (CHANGE,) if changing else ()),))
+        changes = changing if len(applied) == 1 else then
+        return Result((HostResult("bot1", Status.DONE, (CHANGE,) if changes else ()),))
 
     monkeypatch.setattr("provision.pipeline.former_addresses.find", lambda *_: next(answers))
     monkeypatch.setattr("provision.pipeline.former_addresses.keeping", lambda assignments, *_: assignments)
@@ -297,7 +303,7 @@ def test_up_reports_a_former_port_used_by_an_nginx_outside_of_the_run(
 ) -> None:
     here.write(nginx=Record.now("passed", "1"))
     run = limited(run)
-    applied = passes(monkeypatch, FORMER, FORMER)
+    applied = passes(monkeypatch, FORMER, FORMER, then=False)
     outcome = pipeline.up(run, lambda _: True)
     assert applied == [FORMER, FORMER]
     assert outcome.exit is Exit.PENDING
