@@ -50,6 +50,7 @@ class JobMaker:
             stop=request.stop,
             opening=opening,
             top_logprobs=request.reported_logprobs(),
+            user=request.user or request.safety_identifier or "",
         )
         return self._choices(job, sampling, self._forced_calls(request) or request.answer_grammar())
 
@@ -90,6 +91,7 @@ class JobMaker:
                     top_logprobs=request.logprobs,
                     plain=True,
                     field="prompt",
+                    user=request.user or "",
                 )
                 jobs += self._choices(job, sampling, grammar)
         except BaseException:

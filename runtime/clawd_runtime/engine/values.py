@@ -41,7 +41,7 @@ class AnswerJob:
     how many of the likeliest tokens to report for each one drawn (0: only that one; `None`: nothing).
 
     A `constraint` limits the text that follows the reasoning; the batcher closes it. `plain` text is not
-    searched for reasoning. `field` is the field of the request that the prompt is from.
+    searched for reasoning. `field` is the field of the request that the prompt is from, `user` who sent it.
     """
 
     prompt: tuple[int, ...]
@@ -53,6 +53,7 @@ class AnswerJob:
     constraint: Constraint | None = None
     plain: bool = False
     field: str = "messages"
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)

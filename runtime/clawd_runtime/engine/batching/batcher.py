@@ -14,17 +14,16 @@ from collections import deque
 from collections.abc import Callable, Collection
 
 from clawd_runtime.engine.batching.computer import Computer, Feed
-from clawd_runtime.engine.batching.schedule import Share, next_batch
+from clawd_runtime.engine.batching.schedule import Share, next_batch, next_in_line
 from clawd_runtime.engine.batching.sequence import Sequence, Ticket
 from clawd_runtime.engine.batching.slots import Held, Placement, better_soon, place
+from clawd_runtime.engine.batching.step_costs import StepCosts
 from clawd_runtime.engine.metrics import EngineMetrics
 from clawd_runtime.engine.values import AnswerJob, Delta, Event, Failed, Finished
 from clawd_runtime.errors import BusyError, EngineError, NotReadyError, RequestError, RuntimeFault
 
 _log = logging.getLogger("clawd.engine")
 
-# Prompt tokens per step while any answer is being written: with more, the answers wait longer.
-PROMPT_CHUNK = 32
 # After this many failed steps in a row the context is considered broken, and the process ends for a restart.
 MOST_FAILED_STEPS = 3
 
@@ -54,6 +53,7 @@ class Batcher:
         self._used = [0] * computer.parallel
         self._clock = 0
         self._failed_steps = 0
+        self._costs = StepCosts(computer.parallel)
         self._closed = False
         self._progress = time.monotonic()
         self._thread = threading.Thread(target=self._loop, name="batcher", daemon=True)
@@ -185,16 +185,19 @@ class Batcher:
         self._metrics.requests.labels("cancelled").inc(dropped + len(gone))
 
     def _admit(self) -> None:
-        """Admit waiting jobs to free slots, in the order of their arrival."""
+        """Admit waiting jobs to free slots, those of users with the fewest running answers first."""
         while True:
             with self._turn:
                 if not self._waiting or len(self._running) == self._computer.parallel:
                     self._metrics.queued.set(len(self._waiting))
                     return
-                slots, prompt = self._slots(), self._waiting[0].job.prompt
+                users = (run.ticket.job.user for run in self._running.values())
+                position = next_in_line([ticket.job.user for ticket in self._waiting], users)
+                slots, prompt = self._slots(), self._waiting[position].job.prompt
                 if better_soon(slots, self._reading(), prompt):
                     return
-                ticket = self._waiting.popleft()
+                ticket = self._waiting[position]
+                del self._waiting[position]
                 placement = place(slots, prompt)
                 assert placement is not None, "a slot is free, but none was found"
                 self._clock += 1
@@ -229,12 +232,10 @@ class Batcher:
         self._metrics.running.set(len(self._running))
 
     def _step(self) -> None:
-        shares = next_batch(
-            [run.wanting() for run in self._running.values()],
-            chunk=PROMPT_CHUNK,
-            capacity=self._computer.capacity,
-        )
-        feeds = [self._feed(share) for share in shares]
+        wanting = [run.wanting() for run in self._running.values()]
+        writing, capacity = sum(want.writing for want in wanting), self._computer.capacity
+        room = self._costs.room(writing=writing, capacity=capacity)
+        feeds = [self._feed(share) for share in next_batch(wanting, room=room, capacity=capacity)]
         started = time.monotonic()
         try:
             self._computer.step(feeds)
@@ -247,6 +248,8 @@ class Batcher:
         finally:
             self._progress = time.monotonic()
             self._metrics.step_seconds.observe(self._progress - started)
+        prompt = sum(len(feed.tokens) for feed in feeds) - writing
+        self._costs.observe(writing=writing, prompt=prompt, seconds=self._progress - started)
         self._failed_steps = 0
         for feed in feeds:
             self._holding[feed.seq].extend(feed.tokens)

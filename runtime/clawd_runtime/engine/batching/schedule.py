@@ -1,12 +1,13 @@
 """The schedule of the next decoding step: a pure function of the tokens that every sequence waits for.
 
-Each step is one `llama_decode`. Every sequence that is writing its answer gets one token; the remaining
-capacity goes to prompts, oldest first, in small chunks, because all answers wait for the whole step.
+Each step is one `llama_decode`. Every sequence that is writing its answer gets one token; the room for
+prompts is divided so that a long one is read steadily and short ones do not wait for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -31,12 +32,12 @@ class Share:
     count: int
 
 
-def next_batch(wanting: Sequence[Wanting], *, chunk: int, capacity: int) -> tuple[Share, ...]:
+def next_batch(wanting: Sequence[Wanting], *, room: int, capacity: int) -> tuple[Share, ...]:
     """Return the shares of the next step in increasing sequence order, at most `capacity` tokens in total.
 
-    While any sequence is writing, prompts get at most `chunk` tokens in total; otherwise all of `capacity`.
-    llama.cpp computes neighbouring sequence numbers together only if they are in increasing order.
-    `capacity` must be at least the number of sequences.
+    Prompts get at most `room` tokens in total: the oldest at least half of them, and of the others first the
+    one with the fewest tokens left. llama.cpp computes neighbouring sequence numbers together only if they
+    are in increasing order. `capacity` must be at least the number of sequences.
     """
     writing = [sequence for sequence in wanting if sequence.writing]
     reading = sorted(
@@ -44,11 +45,29 @@ def next_batch(wanting: Sequence[Wanting], *, chunk: int, capacity: int) -> tupl
         key=lambda sequence: (sequence.arrival, sequence.seq),
     )
     shares = [Share(sequence.seq, 1) for sequence in writing]
-    room = min(chunk, capacity - len(shares)) if writing else capacity
-    for sequence in reading:
-        count = min(sequence.tokens, room)
-        if count == 0:
-            break
-        shares.append(Share(sequence.seq, count))
-        room -= count
+    shares += _of_prompts(reading, min(room, capacity - len(shares)))
     return tuple(sorted(shares, key=lambda share: share.seq))
+
+
+def _of_prompts(reading: Sequence[Wanting], room: int) -> Iterator[Share]:
+    """Yield the shares of prompts, given the oldest first."""
+    if not reading or room <= 0:
+        return
+    oldest, *others = reading
+    sure = min(oldest.tokens, -(-room // 2))
+    room -= sure
+    for sequence in sorted(others, key=lambda sequence: (sequence.tokens, sequence.arrival, sequence.seq)):
+        if count := min(sequence.tokens, room):
+            yield Share(sequence.seq, count)
+            room -= count
+    yield Share(oldest.seq, sure + min(room, oldest.tokens - sure))
+
+
+def next_in_line(waiting: Sequence[str], running: Iterable[str]) -> int:
+    """Return the position of the next request to admit, given who sent the `waiting` and `running` ones.
+
+    It is the oldest request of those who have the fewest running, so that many requests of one user do not
+    delay another user's first one.
+    """
+    has = Counter(running)
+    return min(range(len(waiting)), key=lambda position: (has[waiting[position]], position))

@@ -196,7 +196,7 @@ class ChatRequest(GenerationFields):
     parallel_tool_calls: bool | None = None
     function_call: Annotated[Any, WithJsonSchema({"enum": [None, "none"]})] = None
     service_tier: Annotated[str | None, WithJsonSchema({"enum": [None, "auto", "default"]})] = None
-    # Without effect on the answer: they describe the client to the provider.
+    # Without effect on the answer: they describe the client. Users take turns, see the batcher.
     safety_identifier: str | None = None
     metadata: dict[str, str] | None = None
     prompt_cache_key: str | None = None
