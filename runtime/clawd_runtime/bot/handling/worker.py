@@ -252,7 +252,7 @@ class Worker:
         signs = None if self._gate.is_free else asyncio.create_task(self._show_waiting(task, channel, ask))
         async with AsyncExitStack() as place:
             try:
-                await place.enter_async_context(self._gate.place(task.seq))
+                await place.enter_async_context(self._gate.place(task.seq, (channel.name, task.inbound.user)))
             finally:
                 del self._at_gate[task.seq]
                 if signs is not None:

@@ -52,6 +52,7 @@ class Batcher:
         self._holding: list[list[int]] = [[] for _ in range(computer.parallel)]
         self._used = [0] * computer.parallel
         self._clock = 0
+        self._turns: dict[str, int] = {}
         self._failed_steps = 0
         self._costs = StepCosts(computer.parallel)
         self._closed = False
@@ -191,8 +192,9 @@ class Batcher:
                 if not self._waiting or len(self._running) == self._computer.parallel:
                     self._metrics.queued.set(len(self._waiting))
                     return
-                users = (run.ticket.job.user for run in self._running.values())
-                position = next_in_line([ticket.job.user for ticket in self._waiting], users)
+                running = [run.ticket.job.user for run in self._running.values()]
+                waiting = [ticket.job.user for ticket in self._waiting]
+                position = next_in_line(waiting, running, self._turns)
                 slots, prompt = self._slots(), self._waiting[position].job.prompt
                 if better_soon(slots, self._reading(), prompt):
                     return
@@ -201,6 +203,8 @@ class Batcher:
                 placement = place(slots, prompt)
                 assert placement is not None, "a slot is free, but none was found"
                 self._clock += 1
+                self._turns = {user: self._turns.get(user, 0) for user in {*waiting, *running}}
+                self._turns[ticket.job.user] = self._clock
                 run = Sequence(ticket, placement.seq, self._clock, 0, time.monotonic(), ticket.job.prompt)
                 self._running[run.seq] = run
             try:

@@ -7,7 +7,7 @@ prompts is divided so that a long one is read steadily and short ones do not wai
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -63,11 +63,16 @@ def _of_prompts(reading: Sequence[Wanting], room: int) -> Iterator[Share]:
     yield Share(oldest.seq, sure + min(room, oldest.tokens - sure))
 
 
-def next_in_line(waiting: Sequence[str], running: Iterable[str]) -> int:
+def next_in_line(waiting: Sequence[str], running: Iterable[str], turns: Mapping[str, int]) -> int:
     """Return the position of the next request to admit, given who sent the `waiting` and `running` ones.
 
-    It is the oldest request of those who have the fewest running, so that many requests of one user do not
-    delay another user's first one.
+    It is the oldest of the user who has the fewest running, of several of the one whose last turn is longest
+    ago (`turns`, increasing). So many requests of one user do not delay another user's first one.
     """
     has = Counter(running)
-    return min(range(len(waiting)), key=lambda position: (has[waiting[position]], position))
+
+    def rank(position: int) -> tuple[int, int, int]:
+        user = waiting[position]
+        return has[user], turns.get(user, 0), position
+
+    return min(range(len(waiting)), key=rank)

@@ -390,3 +390,22 @@ def test_hanging_step_is_a_stall(started, fake_model):
     deadline = time.monotonic() + WAIT
     while batcher.stalled(0):
         assert time.monotonic() < deadline
+
+
+def test_users_take_turns(started, fake_model):
+    model = fake_model(parallel=1)
+    gate = Gate(model)
+    batcher = started(model)
+    order = []
+    jobs = [(user, number) for number, user in enumerate(["anna"] * 6 + ["ben", "cleo"])]
+    for user, number in jobs:
+        job = AnswerJob((number + 1, 7), 1, user=user)
+        batcher.submit(
+            job, lambda event, user=user: order.append(user) if not isinstance(event, Delta) else None
+        )
+    gate.open()
+    deadline = time.monotonic() + WAIT
+    while len(order) < len(jobs):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert order == ["anna", "ben", "cleo", "anna", "anna", "anna", "anna", "anna"]

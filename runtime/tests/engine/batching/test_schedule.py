@@ -65,15 +65,17 @@ def test_prompts_never_exceed_capacity():
 
 
 @pytest.mark.parametrize(
-    ("waiting", "running", "position"),
+    ("waiting", "running", "turns", "position"),
     [
-        (["a"], [], 0),
-        (["a", "b"], [], 0),
-        (["a", "a", "b"], ["a"], 2),
-        (["a", "b", "c"], ["a", "b", "b"], 2),
-        (["b", "a"], ["a", "b"], 0),
-        (["", "a"], [""], 1),
+        (["a"], [], {}, 0),
+        (["a", "b"], [], {}, 0),
+        (["a", "b"], [], {"a": 1}, 1),
+        (["a", "b"], [], {"a": 1, "b": 2}, 0),
+        (["a", "a", "b"], ["a"], {"a": 1}, 2),
+        (["a", "b", "c"], ["a", "b", "b"], {"c": 9}, 2),
+        (["b", "a"], ["a", "b"], {"b": 2, "a": 1}, 1),
+        (["", "a"], [""], {}, 1),
     ],
 )
-def test_users_with_fewest_running_answers_are_next(waiting, running, position):
-    assert next_in_line(waiting, running) == position
+def test_users_take_turns(waiting, running, turns, position):
+    assert next_in_line(waiting, running, turns) == position
