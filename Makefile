@@ -32,9 +32,14 @@ deploys := -p no:anyio tests/deploys tests/docs
 provision := -p no:anyio tests/provision
 program := tests --ignore=tests/provision --ignore=tests/deploys --ignore=tests/docs
 runtime := runtime/tests
-UNITS := runtime program deploys provision
+UNITS := runtime deploys program provision
 ON_HOSTS := $(addprefix hosts-of-,deploys program provision)
-JOBS ?= $(shell expr $$(nproc) + 1)
+# On hosts, these take their turn with tests/provision, so that the parts end at about the same time.
+WITH_PROVISION := $(addprefix tests/deploys/,database disk docker hardening)
+on-hosts-deploys := $(deploys) $(addprefix --ignore=,$(WITH_PROVISION))
+on-hosts-program := $(program)
+on-hosts-provision := $(provision) $(WITH_PROVISION)
+JOBS ?= $(shell expr $$(nproc) + 2)
 # For make up: number of hosts, and their release (one for all, or one for each).
 HOSTS ?= 1
 RELEASE ?=
@@ -163,7 +168,7 @@ endif
 # What needs the engine or hosts starts when the engine is built; until then run lint, types and unit tests.
 # Hosts mostly wait, so that more parts run at once than there are processors.
 test: packages                ## run every test except the campaigns
-	@$(MAKE) --no-print-directory --keep-going -j$(JOBS) $(addprefix test-,$(ON_HOSTS)) lint types $(addprefix test-,$(UNITS))
+	@$(MAKE) --no-print-directory --keep-going -j$(JOBS) $(addprefix test-,$(ON_HOSTS) $(UNITS)) lint types
 
 test-quick: $(VENV)/tools $(VENV)/node   ## run the tests that need neither a host nor the engine (minutes)
 	@$(MAKE) --no-print-directory --keep-going -j$(JOBS) $(addprefix quick-,$(UNITS))
@@ -172,7 +177,7 @@ test-hosts:                   ## run the tests on throwaway hosts
 	@$(MAKE) --no-print-directory --keep-going -j$(JOBS) $(addprefix test-,$(ON_HOSTS))
 
 $(addprefix test-,$(ON_HOSTS)): test-hosts-of-%: packages $(VENV)/.engine $(VENV)/tools $(VENV)/node $(MODEL) | scratch
-	@$(SUDO) $(BIN)/pytest -q -m "host and not campaign" $($*) 2>&1 | sed -u 's/^/hosts of $*: /'
+	@$(SUDO) $(BIN)/pytest -q -m "host and not campaign" $(on-hosts-$*) 2>&1 | sed -u 's/^/hosts of $*: /'
 
 test-deploys test-provision: test-%: $(VENV)/tools $(VENV)/node | scratch
 	@$(SUDO) $(BIN)/pytest -q -m "not host and not campaign" $($*) 2>&1 | sed -u 's/^/$*: /'

@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Self
 
 from provision import sandbox
 from provision.sandbox import DebianRelease, Layout
-from tests import preloading
 from tests.host_snapshot import LOOK
 from tests.platforms import FEISHU_PORT, TELEGRAM_PORT
 from tests.standins.feishu.state import Credentials
@@ -142,12 +141,8 @@ class Deployment:
         home = {"XDG_STATE_HOME": str(self.folder / "state"), "HOME": str(self.folder)}
         environment = {**os.environ, **home, **self.ENVIRONMENT}
         environment.setdefault("CLAWD_CACHE", str(Path("~/.cache/clawd-provision").expanduser()))
-        if self.program == ROOT:
-            program = preloading.command_line(*words)
-        else:
-            program = [sys.executable, str(self.program / "cli.py"), *words]
         return subprocess.Popen(
-            program,
+            [sys.executable, str(self.program / "cli.py"), *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

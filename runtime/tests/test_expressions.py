@@ -33,14 +33,21 @@ def searches(module: str) -> Iterator[tuple[str, Search]]:
     """Yield the expressions of a module, each as it is used."""
     for name, value in vars(importlib.import_module(f"clawd_runtime.{module}")).items():
         for expression in within(value):
-            yield expression.pattern, expression.match if name in ANCHORED else finder(expression)
+            yield expression_text(expression), use(expression, anchored=name in ANCHORED)
 
 
-def finder(expression: re.Pattern[str]) -> Search:
-    return lambda text: list(expression.finditer(text))
+def expression_text(expression: re.Pattern[Any]) -> str:
+    pattern = expression.pattern
+    return pattern.decode("latin-1") if isinstance(pattern, bytes) else str(pattern)
 
 
-def within(value: object) -> Iterator[re.Pattern[str]]:
+def use(expression: re.Pattern[Any], *, anchored: bool = False) -> Search:
+    """Return how a text is searched; one of bytes gets its UTF-8."""
+    search = expression.match if anchored else lambda text: list(expression.finditer(text))
+    return (lambda text: search(text.encode())) if isinstance(expression.pattern, bytes) else search
+
+
+def within(value: object) -> Iterator[re.Pattern[Any]]:
     if isinstance(value, re.Pattern):
         yield value
     elif isinstance(value, tuple | list):

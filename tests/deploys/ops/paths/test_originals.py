@@ -223,7 +223,7 @@ def test_file_newly_replaced_on_a_host_of_an_earlier_version_is_kept(tmp_path: P
         path.write_text(f"their {path.name}\n")
     ours.write_text("# Written by clawd-provision: changes by hand are undone.\n")
     planned = applied(put(theirs, "ours\n"))
-    assert f"kept in {kept_at(theirs)}" in planned.changes[0].diff[-1]
+    assert f"copied to {kept_at(theirs)}, restored on removal" in planned.changes[0].diff[-1]
     applied(lambda: [put(path, "ours, newer\n")() for path in (theirs, also_theirs, ours)])
     assert kept_at(theirs).read_text() == "their nginx\n", "the first of all"
     run = removed(lambda: files.absent(str(ours)))
