@@ -143,7 +143,9 @@ class _Card:
 
     def _indented(self, place: Place, text: str) -> str:
         """Return the lines of a text in its list and quote, relative to the levels that are open here."""
-        if self.blocks and self.blocks[-1].place.quote != place.quote:
+        before = self.blocks[-1].place if self.blocks else place
+        # Levels of a list outside of a quote are not open in it.
+        if (before.quote, before.quotes) != (place.quote, place.quotes):
             self.levels.clear()
         quotes = "> " * place.quotes
         while self.levels and self.levels[-1][0] >= place.level + (place.marker is None):

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from markdown_it import MarkdownIt
 
 from clawd_runtime.bot.channels.base import ChannelContext, DeliveryUnknown, Undeliverable
@@ -128,6 +128,7 @@ def test_cards_show_every_letter_of_any_text(source: str) -> None:
     assert not missing
 
 
+@example("> - - > a")
 @given(documents)
 @settings(max_examples=200, deadline=None)
 def test_another_parser_reads_the_text_of_the_blocks_in_order(source: str) -> None:
