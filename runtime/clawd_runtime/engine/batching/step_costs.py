@@ -37,7 +37,7 @@ class StepCosts:
             self._added = _average(self._added, max(seconds - alone, 0.0) / prompt)
 
     def room(self, *, writing: int, capacity: int) -> int:
-        """Return how many prompt tokens the next step may have beside `writing` answers; at least 1."""
+        """Return how many prompt tokens the next step may have in addition to `writing` answers."""
         most = capacity - writing
         if not writing:
             room = LONGEST_STEP_S / self._reading if self._reading else FIRST_ROOM
