@@ -77,8 +77,9 @@ PROVISION: Rooms = {
     "provision.rollout": 6,
     "provision.run": 6,
     "provision.connecting": 7,
-    "provision.pipeline": 8,
-    "provision.reporting": 9,
+    "provision.steps": 8,
+    "provision.pipeline": 9,
+    "provision.reporting": 10,
 }
 
 ORDERED = (("inventory", INVENTORY), ("deploys", DEPLOYS), ("provision", PROVISION))

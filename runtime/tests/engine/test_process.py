@@ -38,6 +38,10 @@ SHORT_DRAIN = (
 ENDLESS = {"0": -100, "2": -100}
 
 
+# Some machines name their processor to OpenBLAS, which then believes that of an emulator, too.
+OURS = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
+
+
 class Process:
     def __init__(
         self,
@@ -54,7 +58,7 @@ class Process:
                 [*emulator, sys.executable, "-P", *program, "--config", str(config)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONPATH": str(RUNTIME)} | environment,
+                env=OURS | {"PYTHONPATH": str(RUNTIME)} | environment,
             )
 
     def client(self) -> httpx.Client:

@@ -12,12 +12,12 @@ import pytest
 
 from inventory.errors import CapacityError, HostError
 from inventory.model import Inventory
-from provision import pipeline
 from provision.connection.session import CommandResult
 from provision.plan import HostResult, OperationFailure, Result, Status
 from provision.preflight.capacity import capacity_of
 from provision.preflight.doctor import PreflightFinding, examine, findings
 from provision.preflight.facts import FileSystem, HostFacts, PortListener
+from provision.steps import applying
 from tests import ggufs
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -272,7 +272,7 @@ def test_missing_package_is_reported_by_up_when_the_plan_could_not_know(
     session: Any = hosts
     failure = OperationFailure(component, "Packages htop ngnix", (printed,), "check the name")
     whole = Result((HostResult("one", Status.FAILED, failure=failure), HostResult("two", Status.DONE)))
-    found = pipeline._explained(run, session, whole).hosts
+    found = applying.explained_failures(run, session, whole).hosts
     assert found[1] == whole.hosts[1]
     if not reported:
         assert found == whole.hosts

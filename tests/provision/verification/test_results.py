@@ -25,6 +25,7 @@ from provision.plan import HostPlan, HostResult, Plan, PlannedOperation, Result,
 from provision.progress import Silent
 from provision.run import Exit, Run
 from provision.selection import Selection
+from provision.steps import comparing, remaining
 from provision.verification import results
 from provision.verification import run as checks
 from provision.verification.results import Record
@@ -167,11 +168,12 @@ def run(here: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(pipeline, "ownership", SimpleNamespace(check=skip, claim=skip))
     monkeypatch.setattr(pipeline, "settled", skip)
     monkeypatch.setattr(pipeline, "assign", lambda *_: assigned)
-    monkeypatch.setattr(pipeline, "with_removals", lambda *_: assigned)
+    for module in (pipeline, remaining):
+        monkeypatch.setattr(module, "with_removals", lambda *_: assigned)
     monkeypatch.setattr("provision.pipeline.capacity.refuse", lambda *_: None)
-    monkeypatch.setattr("provision.pipeline.doctor.examine", lambda *_, **__: {})
-    monkeypatch.setattr(pipeline, "gather", lambda *_, **__: {})
-    monkeypatch.setattr(pipeline, "_prepared", lambda *_: Plan((HostPlan("bot1"),)))
+    monkeypatch.setattr("provision.steps.comparing.doctor.examine", lambda *_, **__: {})
+    monkeypatch.setattr(comparing, "gather", lambda *_, **__: {})
+    monkeypatch.setattr(comparing, "prepare", lambda *_: Plan((HostPlan("bot1"),)))
     monkeypatch.setattr(pipeline, "apply", lambda *_: Result((HostResult("bot1", Status.DONE),)))
     monkeypatch.setattr(pipeline, "record", lambda *_, **__: ())
     monkeypatch.setattr("provision.pipeline.former_addresses.find", lambda *_: {})
@@ -273,7 +275,7 @@ def passes(
     monkeypatch.setattr("provision.pipeline.former_addresses.keeping", lambda assignments, *_: assignments)
     monkeypatch.setattr(pipeline, "apply", apply)
     planned = Plan((HostPlan("bot1", (CHANGE,) if changing else ()),))
-    monkeypatch.setattr(pipeline, "_prepared", lambda *_: planned)
+    monkeypatch.setattr(comparing, "prepare", lambda *_: planned)
     return applied
 
 
@@ -383,7 +385,8 @@ def test_second_pass_changes_only_runtime_and_firewall_on_the_hosts_of_the_first
         for name in ("firewall", "runtime", "nginx")
     ]
     monkeypatch.setattr(pipeline, "assign", lambda *_: {"bot1": assigned})
-    monkeypatch.setattr(pipeline, "with_removals", lambda *_: {"bot1": assigned})
+    for module in (pipeline, remaining):
+        monkeypatch.setattr(module, "with_removals", lambda *_: {"bot1": assigned})
     passes(monkeypatch, FORMER, {})
     asked = verifying(monkeypatch, "passed")
     planned: list[list[str]] = []
@@ -400,7 +403,7 @@ def test_second_pass_changes_only_runtime_and_firewall_on_the_hosts_of_the_first
         return Plan((HostPlan("bot1", (CHANGE,) * len(planned)),))
 
     monkeypatch.setattr(pipeline, "connected", connect)
-    monkeypatch.setattr(pipeline, "_prepared", prepared)
+    monkeypatch.setattr(comparing, "prepare", prepared)
     monkeypatch.setattr(pipeline, "record", lambda *_, **__: next(noted))
     outcome = pipeline.up(run, lambda _: True)
     assert planned == [["firewall", "runtime", "nginx"], ["firewall", "runtime"]]

@@ -1,0 +1,1 @@
+"""Steps that commands share: compare hosts with the inventory, apply a plan, record its results."""
