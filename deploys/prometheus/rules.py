@@ -19,7 +19,7 @@ from deploys.topology.certificates import LEAST_DAYS
 HOUSEKEEPING = "/healthz|/readyz|/metrics|/engine/metrics"
 """Paths of the bot that programs request all the time, and that are answered at once."""
 _REQUESTS = f'job="clawd-bot",path!~"{HOUSEKEEPING}"'
-FAILED = "failed|model_failed"
+FAILED = "failed|model_failed|poison"
 """Outcomes of messages that got no answer because of an internal error."""
 
 
@@ -136,6 +136,21 @@ def _errors(settings: PrometheusSettings) -> tuple[AlertRule, ...]:
             sustained,
             f'{{{{ $value | printf "%.2f" }}}} % of messages get no answer, more than {limit:g} %.',
             f'{{{{ $value | printf "%.2f" }}}} % 的消息未能得到回答，超过 {limit:g} %。',
+        ),
+        AlertRule(
+            "MessageGivenUp",
+            f'sum by (host, channel) (increase(clawd_messages_total{{outcome="poison"}}[{window}s])) > 0',
+            0,
+            "The bot gave a message of {{ $labels.channel }} up: it ended three times while answering it. "
+            "Its log names the message.",
+            "机器人在处理 {{ $labels.channel }} 的一条消息时三次异常退出，已放弃该消息；详见机器人日志。",
+        ),
+        AlertRule(
+            "ModelDown",
+            "clawd_model_usable == 0",
+            sustained,
+            "The model {{ $labels.model }} does not answer; the bot uses the fallback, if there is one.",
+            "模型 {{ $labels.model }} 无法应答；如已配置备用模型，机器人正在使用备用模型。",
         ),
         AlertRule(
             "DeliveriesFail",

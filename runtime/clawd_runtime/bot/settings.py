@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from clawd_runtime.bot.channels.base import ChannelSettings
 from clawd_runtime.bot.channels.registry import CHANNELS, channel_class
+from clawd_runtime.bot.models.remote_policy import Redaction, RemotePolicy
 from clawd_runtime.errors import SettingsError
 
 BotLanguage = Literal["auto", "en", "zh"]
@@ -36,13 +37,29 @@ class Further(Listen):
     tls: bool
 
 
+class PolicySettings(SettingsSection):
+    """What may be sent to a model (`models.remote_policy.RemotePolicy`); by default everything."""
+
+    channels: frozenset[str] | None = None
+    users: frozenset[str] | None = None
+    groups: frozenset[str] | None = None
+    redact: tuple[Redaction, ...] = ()
+    marks: bool = False
+
+    def policy(self) -> RemotePolicy:
+        """Return it as the models use it."""
+        return RemotePolicy(self.channels, self.users, self.groups, self.redact, self.marks)
+
+
 class ModelEndpoint(SettingsSection):
     """A server of the OpenAI chat protocol.
 
     `endpoint` is `unix:/path/of.sock`, or the base address that ends before `/chat/completions`; a query of
     that address is kept. `context_size` is in tokens, prompt and answer together. `first_token_seconds` is
     the timeout for the first token, reasoning included; `answering` chooses the default: less if another
-    model can answer instead. `token_gap_seconds` is the timeout for each further token.
+    model can answer instead. `token_gap_seconds` is the timeout for each further token. `answers_at_once` is
+    how many conversations use it at the same time, `answers_at_once` of the bot by default. `policy` says who
+    may be answered by it.
     """
 
     endpoint: Annotated[str, Field(pattern=r"^(unix:/.+|https?://.+)$")]
@@ -51,6 +68,8 @@ class ModelEndpoint(SettingsSection):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     first_token_seconds: Annotated[float, Field(ge=1, le=1800)] | None = None
     token_gap_seconds: Annotated[float, Field(ge=1, le=1800)] = 60.0
+    answers_at_once: Annotated[int, Field(ge=1, le=512)] | None = None
+    policy: PolicySettings = PolicySettings()
 
 
 class BotModels(SettingsSection):

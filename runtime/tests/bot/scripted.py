@@ -19,7 +19,10 @@ from clawd_runtime.bot.channels.base import (
 from clawd_runtime.bot.handling.deliverer import Deliverer
 from clawd_runtime.bot.handling.router import Router
 from clawd_runtime.bot.handling.worker import Worker
-from clawd_runtime.bot.models.answering import Answerer, ModelAnswer
+from clawd_runtime.bot.models.answering import Answerer
+from clawd_runtime.bot.models.attempt import ModelAnswer
+from clawd_runtime.bot.models.gate import QueueSemaphore
+from clawd_runtime.bot.models.remote_policy import Asker
 from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.settings import BotLanguage
 from clawd_runtime.bot.store.backends.database import open_database
@@ -101,6 +104,25 @@ class ScriptedAnswerer:
         return ModelAnswer(answered) if isinstance(answered, str) else answered
 
 
+class ScriptedModels:
+    """A gate with places, in front of an answerer without one."""
+
+    def __init__(self, answerer: Any, places: int) -> None:
+        self._answerer = answerer
+        self._gate = QueueSemaphore(places)
+
+    def is_free(self, asker: Asker) -> bool:
+        return self._gate.is_free
+
+    def ahead(self, asker: Asker) -> int:
+        return self._gate.ahead(asker.number)
+
+    @asynccontextmanager
+    async def admission(self, asker: Asker) -> AsyncIterator[Any]:
+        async with self._gate.place(asker.number, (asker.conversation.channel, asker.user)):
+            yield self._answerer
+
+
 class Chain:
     """Store, worker and deliverer, connected like in the bot."""
 
@@ -120,9 +142,10 @@ class Chain:
         self.metrics = Metrics()
         by_name = {channel.name: channel for channel in channels}
         self.channels = tuple(by_name)
-        answerer = cast(Answerer, answerer or ScriptedAnswerer(answer))
+        if not isinstance(answerer, Answerer):
+            answerer = cast(Answerer, ScriptedModels(answerer or ScriptedAnswerer(answer), at_once))
         router = Router(language, limit)
-        self.worker = Worker(self.store, router, answerer, by_name, self.metrics, at_once, clock)
+        self.worker = Worker(self.store, router, answerer, by_name, self.metrics, clock)
         self.deliverer = Deliverer(self.store, by_name, self.metrics, clock)
         self.store.on_message = self.worker.add
         self.store.on_reply = self.deliverer.add

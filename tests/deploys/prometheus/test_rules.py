@@ -144,6 +144,12 @@ CASES = (
     fires("MessageErrors", messages("answered", 0) | messages("failed", 3), "all fail"),
     quiet("MessageErrors", messages("answered", 999) | messages("model_failed", 1)),
     quiet("MessageErrors", messages("answered", 0) | messages("failed", 0), "no traffic"),
+    fires(
+        "MessageGivenUp", {f'clawd_messages_total{{{BOT},channel="telegram",outcome="poison"}}': "0x25 1x15"}
+    ),
+    quiet("MessageGivenUp", messages("poison", 0)),
+    fires("ModelDown", constant(f'clawd_model_usable{{{BOT},model="default"}}', 0)),
+    quiet("ModelDown", constant(f'clawd_model_usable{{{BOT},model="default"}}', 0.5), "half-open"),
     fires("DeliveriesFail", {DEPTH: "0x25 1x15"}),
     quiet("DeliveriesFail", constant(DEPTH, 3), "long ago"),
     fires("AlertsNotTold", {'alertmanager_notifications_failed_total{host="watch"}': "0+1x40"}),

@@ -15,7 +15,8 @@ from clawd_runtime.bot.channels.base import Channel
 from clawd_runtime.bot.handling.keyed_queue import LaneRunner
 from clawd_runtime.bot.handling.rate_limit import RateLimitVerdict
 from clawd_runtime.bot.handling.router import AskModel, Ignore, Router, Say
-from clawd_runtime.bot.models.answering import Answerer, ModelAnswer
+from clawd_runtime.bot.models.answering import Admission, Answerer
+from clawd_runtime.bot.models.attempt import ModelAnswer
 from clawd_runtime.bot.models.failures import (
     ContentFiltered,
     ContextTooLong,
@@ -23,10 +24,10 @@ from clawd_runtime.bot.models.failures import (
     NoAnswerReached,
     RequestRejected,
 )
-from clawd_runtime.bot.models.gate import QueueSemaphore
+from clawd_runtime.bot.models.remote_policy import Asker
 from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.store.history import Turn
-from clawd_runtime.bot.store.inbox import Behind, Task
+from clawd_runtime.bot.store.inbox import Answered, Behind, Task
 from clawd_runtime.bot.store.store import Queued, Settlement, Store
 from clawd_runtime.bot.values import Content, ConversationKey, Inbound, Reply, reply_key
 from clawd_runtime.errors import ChannelError, StoreError, StoreRefused
@@ -37,10 +38,12 @@ log = logging.getLogger(__name__)
 # How often the handling of a message may fail before the bot apologises, and again before it gives up
 # silently.
 MOST_FAULTS = 3
+# How often a model may be asked about a message without a stored result: each of these attempts ended with
+# the process that made it. The last one is made alone among such messages: one of them may be the cause.
+MOST_ATTEMPTS = 3
 # Another bot handles the conversation, and sends a notice when it has finished; if the notice is lost:
 LOOK_AGAIN_AFTER = 2.0
-# Conversations handled concurrently: most of them wait at the gate of the models, which has `answers_at_once`
-# places.
+# Conversations handled concurrently: most of them wait at the gate of a model.
 CONVERSATIONS_AT_ONCE = 1024
 # After this time, a waiting user gets a notice with the number of messages ahead. A message received earlier
 # than `RECENT` seconds ago has waited behind another one of the conversation, so its sender expects the
@@ -56,14 +59,13 @@ QUOTE_SECONDS = 5.0
 class Worker:
     """Handles stored messages; start with those that `Store.unfinished` returns."""
 
-    def __init__(  # noqa: PLR0913 - its collaborators
+    def __init__(
         self,
         store: Store,
         router: Router,
         answerer: Answerer,
         channels: Mapping[str, Channel],
         metrics: Metrics,
-        answers_at_once: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -71,13 +73,14 @@ class Worker:
         self._answerer = answerer
         self._channels = channels
         self._metrics = metrics
-        self._gate = QueueSemaphore(answers_at_once)
         self._clock = clock
         # Decided but not stored yet: a second decision would count against the sender and ask the model
         # twice.
         self._made: dict[int, Settlement] = {}
         self._faults: Counter[int] = Counter()
         self._at_gate: dict[int, asyncio.Task[Any]] = {}
+        self._attempted: set[int] = set()
+        self._alone = asyncio.Semaphore(1)
         self._runner: LaneRunner[ConversationKey] = LaneRunner(self._handle, CONVERSATIONS_AT_ONCE)
 
     def add(self, queued: list[Queued]) -> None:
@@ -109,6 +112,10 @@ class Worker:
         """Start no other message; those that are unfinished after `grace` seconds stay stored."""
         self.begin_nothing()
         await self._runner.stop(grace)
+        try:
+            await self._store.withdraw_attempts(tuple(self._attempted))
+        except StoreError as fault:
+            log.error("%s", fault)
 
     async def _handle(self, seq: int) -> float | None:
         try:
@@ -140,11 +147,14 @@ class Worker:
         settlement = self._made.get(seq)
         if self._faults[seq] >= MOST_FAULTS:
             settlement = self._give_up(task)
+        elif settlement is None and task.attempts >= MOST_ATTEMPTS:
+            settlement = self._give_up_poison(task)
         elif settlement is None:
             settlement = await self._decide(task, channel)
         self._made[seq] = settlement
         settled_now = await self._store.settle(task, settlement)
         self._made.pop(seq, None)
+        self._attempted.discard(seq)
         if not settled_now:
             return 0.0  # it is handled, or belongs to another bot, or to this one under a new number: check
         if not settlement.replies:
@@ -190,6 +200,16 @@ class Worker:
         words = (Content(decision.text),) if isinstance(decision, Say) else ()
         return Settlement(decision.outcome, _numbered(task.inbound, words))
 
+    def _give_up_poison(self, task: Task) -> Settlement:
+        """Return an apology for a message during whose handling the bot has ended too often."""
+        log.error(
+            "%s message %d: given up: the bot ended %d times while a model answered it",
+            *(task.inbound.channel, task.seq, task.attempts),
+        )
+        decision = self._router.give_up(task.inbound)
+        words = (Content(decision.text),) if isinstance(decision, Say) else ()
+        return Settlement("poison", _numbered(task.inbound, words))
+
     async def _with_quote(self, task: Task, channel: Channel) -> Inbound:
         """Return the message with the content of the message it refers to, fetched if necessary."""
         inbound = task.inbound
@@ -212,11 +232,13 @@ class Worker:
     async def _ask(self, task: Task, channel: Channel, ask: AskModel) -> Settlement:
         inbound = task.inbound
         try:
-            async with self._place_for(task, channel, ask):
+            async with self._admitted(task, channel, ask) as admission:
                 history = await self._store.recall(inbound.conversation)
                 question = ask.prompt(history)
+                self._attempted.add(task.seq)
+                await self._store.begin_attempt(task)
                 async with channel.answering(inbound) as progress:
-                    answer = await self._answerer.answer(history, question, progress)
+                    answer = await admission.answer(history, question, progress)
         except StoreError:
             raise
         except ContextTooLong:
@@ -241,23 +263,27 @@ class Worker:
             _numbered(inbound, _visible(contents)),
             # Without the notes: a model that reads them would imitate them.
             (Turn("user", question), Turn("assistant", answer.text)),
+            answered=Answered(answer.source.model, answer.source.route) if answer.source else None,
         )
 
     @asynccontextmanager
-    async def _place_for(self, task: Task, channel: Channel, ask: AskModel) -> AsyncIterator[None]:
-        """Hold one of the places at the gate of the models; a message that waits for one can be released."""
+    async def _admitted(self, task: Task, channel: Channel, ask: AskModel) -> AsyncIterator[Admission]:
+        """Hold a place at a model; a message that waits for one can be released."""
         current = asyncio.current_task()
         assert current is not None
         self._at_gate[task.seq] = current
-        signs = None if self._gate.is_free else asyncio.create_task(self._show_waiting(task, channel, ask))
+        free = self._answerer.is_free(_asker(task))
+        signs = None if free else asyncio.create_task(self._show_waiting(task, channel, ask))
         async with AsyncExitStack() as place:
             try:
-                await place.enter_async_context(self._gate.place(task.seq, (channel.name, task.inbound.user)))
+                if task.attempts == MOST_ATTEMPTS - 1:
+                    await place.enter_async_context(self._alone)
+                admission = await place.enter_async_context(self._answerer.admission(_asker(task)))
             finally:
                 del self._at_gate[task.seq]
                 if signs is not None:
                     signs.cancel()
-            yield
+            yield admission
 
     async def _show_waiting(self, task: Task, channel: Channel, ask: AskModel) -> None:
         """Show that the message has arrived, and send a notice if it waits longer."""
@@ -270,7 +296,7 @@ class Worker:
                 return  # the notice may have been sent, and the platform would not recognise a duplicate
             await asyncio.sleep(NOTICE_AFTER - (time.monotonic() - started))
             await channel.waiting(
-                inbound, lambda: ask.messages.waiting.format(ahead=self._gate.ahead(task.seq))
+                inbound, lambda: ask.messages.waiting.format(ahead=self._answerer.ahead(_asker(task)))
             )
         except ChannelError as fault:
             log.info("%s message %d: %s", channel.name, task.seq, fault)
@@ -280,12 +306,19 @@ class Worker:
             )
 
 
+def _asker(task: Task) -> Asker:
+    inbound = task.inbound
+    return Asker(task.seq, inbound.conversation, inbound.user, inbound.chat_kind)
+
+
 def _notes(answer: ModelAnswer, ask: AskModel) -> str:
-    """Return the notes below an answer: that it was cut, and which parts of the message were not read."""
+    """Return the notes below an answer: what was cut or not read, and who has answered."""
     words = ask.messages
     cut = {"length": words.cut_length, "filtered": words.cut_filtered, "broken": words.cut_broken}
+    mark = answer.source.mark if answer.source else ""
+    source = words.answered_by.format(model=mark) if mark else ""
     unread = words.parts_unread.format(parts=words.named(ask.unread)) if ask.unread else ""
-    return "\n\n".join(filter(None, (cut[answer.cut] if answer.cut else "", unread)))
+    return "\n\n".join(filter(None, (cut[answer.cut] if answer.cut else "", unread, source)))
 
 
 async def _formatted(channel: Channel, markdown: str, notes: str) -> tuple[Content, ...]:

@@ -16,6 +16,7 @@ from clawd_runtime.bot.models.address import host_of, model_address
 from clawd_runtime.bot.models.chat_chunks import Chunk, Cut, EventReader, MalformedChunk, read_whole
 from clawd_runtime.bot.models.dialect import ChatMessage, Dialect
 from clawd_runtime.bot.models.failures import (
+    ConnectionLost,
     ContentFiltered,
     ContextTooLong,
     ModelFailure,
@@ -43,6 +44,8 @@ FILTERED = (200, *REJECTED, 403, 451)
 """Statuses of errors that may be from a content filter; 200 is an error within an answer."""
 MOST_UNKNOWN = 50
 
+Health = Literal["ready", "loading", "down"]
+
 
 class ModelClient:
     """A model behind an endpoint. `name` is its name in the settings: `default` or `fallback`."""
@@ -63,6 +66,11 @@ class ModelClient:
         self._fruitless: set[str] = set()
         self._habit: Habit = "separates" if self.local else "unknown"
         self._unknown: set[str] = set()
+
+    @property
+    def label(self) -> str:
+        """Return its name for people: that of its server, if it has one."""
+        return self.name if self._model == "default" else self._model
 
     @property
     def local(self) -> bool:
@@ -106,27 +114,22 @@ class ModelClient:
                 name, dialect = adapted
                 tried.append(name)
 
+    async def health(self) -> Health:
+        """Return whether its server responds, and the model is not loading (`/health` of our engine)."""
+        try:
+            response = await self._http.get(
+                self._address.health, headers=self._headers, timeout=PROBE_SECONDS
+            )
+            if response.status_code < 500:
+                return "ready"
+            loading = self.local and response.status_code == 503 and response.json()["status"] == "loading"
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError, RecursionError):
+            return "down"
+        return "loading" if loading else "down"
+
     async def alive(self) -> bool:
         """Return whether its server responds without a server error."""
-        try:
-            response = await self._http.get(
-                self._address.health, headers=self._headers, timeout=PROBE_SECONDS
-            )
-        except httpx.HTTPError:
-            return False
-        return response.status_code < 500
-
-    async def loading(self) -> bool:
-        """Return whether its server reports that the model is loading (`/health` of our engine)."""
-        if not self.local:
-            return False
-        try:
-            response = await self._http.get(
-                self._address.health, headers=self._headers, timeout=PROBE_SECONDS
-            )
-            return response.status_code == 503 and response.json().get("status") == "loading"
-        except (httpx.HTTPError, ValueError, AttributeError, RecursionError):
-            return False
+        return await self.health() == "ready"
 
     def _adapted(
         self, dialect: Dialect, error: ProviderError, tried: Sequence[str]
@@ -160,6 +163,8 @@ class ModelClient:
             raise ModelRefused(f"model {self.name}: endpoint is not a valid address") from None
         except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
             raise ModelHung(f"model {self.name}: {type(error).__name__}") from None
+        except (httpx.RemoteProtocolError, httpx.ReadError) as error:
+            raise ConnectionLost(f"model {self.name}: {type(error).__name__}") from None
         except httpx.HTTPError as error:
             raise ModelUnavailable(f"model {self.name}: {type(error).__name__}") from None
         except MalformedChunk as error:

@@ -2,6 +2,7 @@
 
 ModelFailure
 ├── ModelUnavailable    a retry may succeed
+│   ├── ConnectionLost  the server closed the connection instead of answering
 │   ├── AnswerEmpty     the answer has no visible text
 │   ├── ModelHung       the model timed out
 │   └── AnswerBroken    the answer ended before it was complete
@@ -27,6 +28,10 @@ class ModelUnavailable(ModelFailure):
     def __init__(self, message: str, after: float | None = None) -> None:
         super().__init__(message)
         self.after = after
+
+
+class ConnectionLost(ModelUnavailable):
+    """The server closed the connection: this request may have ended its process."""
 
 
 class AnswerEmpty(ModelUnavailable):

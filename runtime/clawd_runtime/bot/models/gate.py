@@ -12,7 +12,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     user: Hashable
-    turn: asyncio.Future[None]
+    turn: asyncio.Future[bool]
 
 
 class QueueSemaphore:
@@ -33,6 +33,16 @@ class QueueSemaphore:
     def is_free(self) -> bool:
         """Return whether a place is free."""
         return self._inside.total() < self._places
+
+    @property
+    def inside(self) -> int:
+        """Return how many places are held."""
+        return self._inside.total()
+
+    @property
+    def waiting(self) -> int:
+        """Return how many tasks wait."""
+        return len(self._waiting)
 
     def ahead(self, number: int) -> int:
         """Return how many tasks would get a place before `number`, or have one; 0 if it does not wait."""
@@ -55,25 +65,37 @@ class QueueSemaphore:
         self._turns[user] = self._clock
 
     @asynccontextmanager
-    async def place(self, number: int, user: Hashable) -> AsyncIterator[None]:
-        """Wait for a place and hold it while entered. `number` is unique among tasks."""
+    async def place(self, number: int, user: Hashable) -> AsyncIterator[bool]:
+        """Wait for a place and hold it while entered; False if the task was dismissed.
+
+        `number` is unique among tasks.
+        """
         if self.is_free:
             self._enter(user)
-        else:
-            await self._wait(number, user)
+        elif not await self._wait(number, user):
+            yield False
+            return
         try:
-            yield
+            yield True
         finally:
             self._leave(user)
 
-    async def _wait(self, number: int, user: Hashable) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def dismiss(self) -> None:
+        """Have all waiting tasks end their wait without a place."""
+        for waiting in self._waiting.values():
+            if not waiting.turn.done():
+                waiting.turn.set_result(False)
+        self._waiting.clear()
+        self._turns = {user: turn for user, turn in self._turns.items() if user in self._inside}
+
+    async def _wait(self, number: int, user: Hashable) -> bool:
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting[number] = _Waiting(user, turn)
         try:
-            await turn
+            return await turn
         except asyncio.CancelledError:
             # The place may have been granted at this moment: then pass it to the next task.
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.result():
                 self._leave(user)
             raise
         finally:
@@ -90,4 +112,4 @@ class QueueSemaphore:
         if waiting:
             following = self._waiting.pop(min(waiting, key=lambda number: waiting[number]))
             self._enter(following.user)
-            following.turn.set_result(None)
+            following.turn.set_result(True)

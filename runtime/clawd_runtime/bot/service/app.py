@@ -20,6 +20,8 @@ from clawd_runtime.bot.handling.router import Router
 from clawd_runtime.bot.handling.worker import Worker
 from clawd_runtime.bot.models.answering import Answerer
 from clawd_runtime.bot.models.completion import ModelClient, socket_mounts
+from clawd_runtime.bot.models.guarded import GuardedModel
+from clawd_runtime.bot.models.pool import ModelPool
 from clawd_runtime.bot.service.cluster import Cluster
 from clawd_runtime.bot.service.engine_metrics import engine_metrics
 from clawd_runtime.bot.service.http import application
@@ -58,6 +60,16 @@ class BotService:
             ModelClient(name, endpoint, self._http, credentials.get(f"model-{name}-api-key"))
             for name, endpoint in endpoints
         )
+        self._pool = ModelPool(
+            tuple(
+                GuardedModel(
+                    client, endpoint.answers_at_once or settings.answers_at_once, endpoint.policy.policy()
+                )
+                for client, (_, endpoint) in zip(self._models, endpoints, strict=True)
+            )
+        )
+        for model in self._pool.models:
+            self.metrics.model_state(model.name, model.state)
         self._rejections = Rejections(self.metrics.rejection)
         context = ChannelContext(self.store, self._http, credentials, settings.public_url, self._rejections)
         self._channels: dict[str, Channel] = {
@@ -67,10 +79,9 @@ class BotService:
         self._worker = Worker(
             self.store,
             Router(settings.language, settings.rate_limit_per_minute),
-            Answerer(self._models, settings.system_prompt, settings.max_reply_tokens, self.metrics),
+            Answerer(self._pool, settings.system_prompt, settings.max_reply_tokens, self.metrics),
             self._channels,
             self.metrics,
-            settings.answers_at_once,
         )
         self._deliverer = Deliverer(self.store, self._channels, self.metrics)
         self.store.on_message = self._worker.add
@@ -109,6 +120,8 @@ class BotService:
 
     async def close(self) -> None:
         """Close connections and database; call after the HTTP server has ended."""
+        for model in self._pool.models:
+            await model.close()
         await self._http.aclose()
         await asyncio.to_thread(self._database.close)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
@@ -46,6 +47,15 @@ class ProcessUsage(Collector):
         yield GaugeMetricFamily("process_open_fds", "Number of open file descriptors.", files)
 
 
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """Whether a model is used (see `clawd_model_usable`), and by how many conversations."""
+
+    usable: float
+    answering: int
+    waiting: int
+
+
 class Metrics:
     """The bot's metrics in a separate registry, so that several bots in one process do not share them."""
 
@@ -84,6 +94,32 @@ class Metrics:
             ("model", "outcome"),
             registry=self.registry,
         )
+        self._first_token = Histogram(
+            "clawd_model_first_token_seconds",
+            "Time from a request to a model until its first token, reasoning included.",
+            ("model",),
+            buckets=HANDLING_SECONDS,
+            registry=self.registry,
+        )
+        self._answer = Histogram(
+            "clawd_model_answer_seconds",
+            "Time from a request to a model until the end of its answer.",
+            ("model",),
+            buckets=HANDLING_SECONDS,
+            registry=self.registry,
+        )
+        self._usable = Gauge(
+            "clawd_model_usable",
+            "State of the circuit breaker of a model: 1 closed, 0.5 half-open, 0 open.",
+            ("model",),
+            registry=self.registry,
+        )
+        self._places = Gauge(
+            "clawd_model_conversations",
+            "Conversations that a model answers (answering) or that wait for it (waiting).",
+            ("model", "state"),
+            registry=self.registry,
+        )
         self._reasoning = Counter(
             "clawd_model_reasoning_tokens_total",
             "Tokens of reasoning, which is not shown; estimated if the server does not count them.",
@@ -119,7 +155,7 @@ class Metrics:
         Prometheus sees no increase of a series that starts with its first failure.
         """
         for channel in channels:
-            for outcome in ("answered", "failed", "model_failed"):
+            for outcome in ("answered", "failed", "model_failed", "poison"):
                 self._messages.labels(channel, outcome)
             for outcome in ("sent", "doubtful", "dead"):
                 self._deliveries.labels(channel, outcome)
@@ -149,6 +185,20 @@ class Metrics:
     def model(self, name: str, outcome: str) -> None:
         """Count a request to a model that has ended."""
         self._models.labels(name, outcome).inc()
+
+    def first_token(self, name: str, seconds: float) -> None:
+        """Record when the first token of a model arrived."""
+        self._first_token.labels(name).observe(seconds)
+
+    def answer(self, name: str, seconds: float) -> None:
+        """Record when the answer of a model ended."""
+        self._answer.labels(name).observe(seconds)
+
+    def model_state(self, name: str, state: Callable[[], ModelState]) -> None:
+        """Have `state` read for a model whenever the metrics are."""
+        self._usable.labels(name).set_function(lambda: state().usable)
+        self._places.labels(name, "answering").set_function(lambda: state().answering)
+        self._places.labels(name, "waiting").set_function(lambda: state().waiting)
 
     def reasoning(self, name: str, tokens: int) -> None:
         """Add the tokens that a model has used for reasoning."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,7 +22,8 @@ table = schema.inbox
 class Task:
     """A message to handle, with its owner and the verdict of the rate limit (None if not judged).
 
-    `repeated`: it was already taken before, in this run or another.
+    `repeated`: it was already taken before, in this run or another. `attempts`: how often a model was asked
+    before, without a result that is stored.
     """
 
     seq: int
@@ -30,6 +31,7 @@ class Task:
     member: int
     verdict: RateLimitVerdict | None = None
     repeated: bool = False
+    attempts: int = 0
 
 
 class Behind:
@@ -65,22 +67,59 @@ def take(connection: Connection, seq: int, owner: int, limit: int) -> Task | Beh
     if inbound.chat_kind == "group" and not inbound.addressed:
         return Task(seq, inbound, owner)
     if row.verdict is not None:
-        return Task(seq, inbound, owner, RateLimitVerdict(row.verdict), repeated=True)
+        return Task(
+            seq, inbound, owner, RateLimitVerdict(row.verdict), repeated=True, attempts=row.attempts or 0
+        )
     verdict = _judge(connection, inbound, limit)
     connection.execute(update(table).where(table.c.seq == seq).values(verdict=verdict.value))
     return Task(seq, inbound, owner, verdict)
 
 
-def settle(connection: Connection, task: Task, outcome: str, now: float, *, keep_text: bool) -> bool:
-    """Mark a message as handled; return False if it already was, or no longer belongs to the member.
+def begin_attempt(connection: Connection, task: Task) -> None:
+    """Count an attempt to have a model answer the message, before it is made."""
+    counted = func.coalesce(table.c.attempts, 0) + 1
+    connection.execute(
+        update(table).where(table.c.seq == task.seq, table.c.owner == task.member).values(attempts=counted)
+    )
 
-    Without `keep_text` its text is deleted; the ids stay, to recognise duplicates.
+
+def withdraw_attempts(connection: Connection, owner: int, seqs: Sequence[int]) -> None:
+    """Count one attempt less at these messages of `owner`, which are left unfinished in an orderly way."""
+    open_ones = (table.c.seq.in_(seqs), table.c.owner == owner, table.c.outcome.is_(None))
+    connection.execute(
+        update(table).where(*open_ones, table.c.attempts > 0).values(attempts=table.c.attempts - 1)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The model that has given an answer, and the version of the routes by which it was asked."""
+
+    model: str
+    route: int
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """What is recorded of a handled message. Without `keep_text` its text is deleted.
+
+    The ids stay, to recognise duplicates.
     """
-    forgotten = {} if keep_text else {"text": "", "context": None}
+
+    outcome: str
+    answered: Answered | None
+    keep_text: bool
+
+
+def settle(connection: Connection, task: Task, handled: Handled, now: float) -> bool:
+    """Mark a message as handled; return False if it already was, or no longer belongs to the member."""
+    answered = handled.answered
+    source = {"model": answered.model, "route": answered.route} if answered else {}
+    forgotten = {} if handled.keep_text else {"text": "", "context": None}
     result = connection.execute(
         update(table)
         .where(table.c.seq == task.seq, table.c.outcome.is_(None), table.c.owner == task.member)
-        .values(outcome=outcome, done_at=now, owner=None, **forgotten)
+        .values(outcome=handled.outcome, done_at=now, owner=None, **source, **forgotten)
     )
     return bool(result.rowcount == 1)
 

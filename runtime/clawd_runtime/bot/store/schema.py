@@ -55,6 +55,9 @@ inbox = Table(
     Column("owner", Integer),  # the member that handles it; null if none does, and when it is handled
     Column("verdict", String),  # of the rate limit; null until judged
     Column("context", String),  # JSON: parts that are not text, and the message it refers to; null for none
+    Column("attempts", Integer),  # how often a model was asked; null for never
+    Column("model", String),  # that gave the answer; null if none did
+    Column("route", Integer),  # version of the routes by which it was asked
     UniqueConstraint("channel", "event_id"),
     UniqueConstraint("channel", "message_id"),
 )
@@ -260,7 +263,13 @@ WITHOUT_A_STEP = (
         token VARCHAR NOT NULL PRIMARY KEY, request VARCHAR NOT NULL, expires_at FLOAT NOT NULL)""",
     "CREATE INDEX IF NOT EXISTS used_tokens_expiry ON used_tokens (expires_at)",
 )
-COLUMNS_WITHOUT_A_STEP = (("inbox", "context", "VARCHAR"), ("outbox", "formatting", "VARCHAR"))
+COLUMNS_WITHOUT_A_STEP = (
+    ("inbox", "context", "VARCHAR"),
+    ("outbox", "formatting", "VARCHAR"),
+    ("inbox", "attempts", "INTEGER"),
+    ("inbox", "model", "VARCHAR"),
+    ("inbox", "route", "INTEGER"),
+)
 
 
 def steps_of(connection: Connection) -> tuple[tuple[str, ...], ...]:

@@ -12,7 +12,7 @@ from clawd_runtime.bot.ports import StoredAnswer, TokenUse
 from clawd_runtime.bot.store import history, inbox, members, outbox, tokens
 from clawd_runtime.bot.store.backends.database import Deposed, OpenDatabase
 from clawd_runtime.bot.store.history import Turn
-from clawd_runtime.bot.store.inbox import Behind, Task
+from clawd_runtime.bot.store.inbox import Answered, Behind, Handled, Task
 from clawd_runtime.bot.store.members import Notice
 from clawd_runtime.bot.store.outbox import Delivery, DeliveryResult, FinalState
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply
@@ -26,12 +26,16 @@ InboxListener = Callable[[list[Queued]], None]
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The result of handling a message: the replies, the turns to store, whether a conversation is reset."""
+    """The result of handling a message: the replies, the turns to store, whether a conversation is reset.
+
+    `answered` names the model that has given the answer.
+    """
 
     outcome: str
     replies: tuple[Reply, ...] = ()
     turns: tuple[Turn, ...] = ()
     begins_anew: bool = False
+    answered: Answered | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +179,15 @@ class Store:
         """Return a message to handle; None if it is handled or belongs to another bot."""
         return await self._database.run(lambda c: inbox.take(c, seq, self._database.member, self._limit))
 
+    async def begin_attempt(self, task: Task) -> None:
+        """Count an attempt to have a model answer the message, before it is made."""
+        await self._database.run(lambda c: inbox.begin_attempt(c, task))
+
+    async def withdraw_attempts(self, seqs: Sequence[int]) -> None:
+        """Count one attempt less at messages that are left to other bots or the next run."""
+        if seqs:
+            await self._database.run(lambda c: inbox.withdraw_attempts(c, self._database.member, seqs))
+
     async def recall(self, conversation: ConversationKey) -> tuple[Turn, ...]:
         """Return the newest turns of a conversation, oldest first."""
         return await self._database.run(lambda c: history.recall(c, conversation), kind="read")
@@ -188,7 +201,8 @@ class Store:
         conversation = task.inbound.conversation
 
         def record(connection: Connection) -> list[Queued] | None:
-            if not inbox.settle(connection, task, settlement.outcome, now, keep_text=bool(settlement.turns)):
+            handled = Handled(settlement.outcome, settlement.answered, keep_text=bool(settlement.turns))
+            if not inbox.settle(connection, task, handled, now):
                 return None
             if settlement.begins_anew:
                 history.begin_anew(connection, conversation)

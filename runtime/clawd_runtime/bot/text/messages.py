@@ -40,6 +40,7 @@ class Messages:
     quote_missing: str
     in_reply_to: str
     waiting: str
+    answered_by: str
     command_new: str
     command_help: str
     comma: str
@@ -88,6 +89,7 @@ EN = Messages(
     cut_length='(My answer was cut off here: it reached its maximum length. Write "continue" for the rest.)',
     cut_filtered="(My answer was cut off here by a content filter of the model's provider.)",
     cut_broken="(My answer was cut off here by an error. Please ask again if you need the rest.)",
+    answered_by="(Answered by {model}, which runs outside this organisation.)",
     command_new="Forget our conversation and start a new one",
     command_help="Show what I can do",
     only_parts="I can only read text, and your message contains: {parts}. Could you describe it in words?",
@@ -118,6 +120,7 @@ ZH = Messages(
     cut_length="（回答达到了长度上限，在此处被截断。回复“继续”可以查看后面的内容。）",
     cut_filtered="（回答在此处被模型服务商的内容过滤截断。）",
     cut_broken="（回答因出错在此处中断。如需其余内容，请再问一次。）",
+    answered_by="（本回答由外部模型 {model} 生成。）",
     command_new="清除之前的对话，重新开始",
     command_help="查看功能介绍",
     only_parts="目前我只支持文字消息，您发送的是：{parts}。可以用文字描述一下吗？",

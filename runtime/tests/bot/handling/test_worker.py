@@ -13,7 +13,7 @@ import pytest
 
 from clawd_runtime.bot.channels.base import AnswerProgress, NoProgress
 from clawd_runtime.bot.handling import keyed_queue, worker
-from clawd_runtime.bot.models.answering import ModelAnswer
+from clawd_runtime.bot.models.attempt import ModelAnswer
 from clawd_runtime.bot.models.chat_chunks import Cut
 from clawd_runtime.bot.models.failures import (
     ContentFiltered,

@@ -1,16 +1,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
 from typing import Any, cast
 
 import pytest
 
 from clawd_runtime.bot.channels.base import NoProgress
-from clawd_runtime.bot.models import answering
-from clawd_runtime.bot.models.answering import WAITS_OF_LAST, Answerer, ModelAnswer
+from clawd_runtime.bot.models import attempt, guarded, pool
+from clawd_runtime.bot.models.answering import WAITS_OF_LAST, Answerer
+from clawd_runtime.bot.models.attempt import ModelAnswer, first_token_seconds
 from clawd_runtime.bot.models.completion import ModelClient
-from clawd_runtime.bot.models.dialect import ChatMessage
 from clawd_runtime.bot.models.failures import (
     AnswerEmpty,
     ContentFiltered,
@@ -22,60 +21,24 @@ from clawd_runtime.bot.models.failures import (
     NoAnswerReached,
     RequestRejected,
 )
+from clawd_runtime.bot.models.guarded import GuardedModel
+from clawd_runtime.bot.models.pool import PATIENCE_SECONDS, ModelPool
+from clawd_runtime.bot.models.remote_policy import Asker
 from clawd_runtime.bot.models.separation import End, OutputPiece
 from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.store.history import Turn
-
-Step = OutputPiece | End | float | ModelFailure
-Script = str | ModelFailure | tuple[str, ModelFailure] | Sequence[Step]
-
-
-class Scripted:
-    """A model that follows a script, one entry per request; the last one is repeated.
-
-    A text is an answer word by word; of a sequence, every `OutputPiece` and `End` is yielded and a number is
-    a pause.
-    """
-
-    first_token_seconds: float | None = None
-    token_gap_seconds = 60.0
-    streams = True
-    local = False
-
-    def __init__(self, name: str, *script: Script, context_size: int = 1024) -> None:
-        self.name = name
-        self.context_size = context_size
-        self.script = list(script)
-        self.prompts: list[Sequence[ChatMessage]] = []
-        self.loads_for = 0
-
-    async def loading(self) -> bool:
-        self.loads_for -= 1
-        return self.loads_for >= 0
-
-    async def stream(
-        self, messages: Sequence[ChatMessage], max_tokens: int
-    ) -> AsyncGenerator[OutputPiece | End, None]:
-        self.prompts.append(messages)
-        entry = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-        for step in _steps(entry):
-            if isinstance(step, ModelFailure):
-                raise step
-            if isinstance(step, OutputPiece | End):
-                yield step
-            else:
-                await asyncio.sleep(step)
+from clawd_runtime.bot.values import ConversationKey
+from tests.bot.scripted_model import Script, Scripted, Step
+from tests.bot.virtual_time import VIRTUAL_TIME
 
 
-def _steps(entry: Script) -> Sequence[Step]:
-    match entry:
-        case str():
-            return [*(OutputPiece(word + " ") for word in entry.split()), End()]
-        case ModelFailure():
-            return [entry]
-        case (str(text), ModelFailure() as failure):
-            return [*(OutputPiece(word + " ") for word in text.split()), failure]
-    return entry
+@pytest.fixture(scope="module")
+def anyio_backend() -> Any:
+    return VIRTUAL_TIME
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class Outcome:
@@ -99,8 +62,14 @@ class Outcome:
             def show(_, text: str) -> None:
                 self.shown.append(text)
 
-        answerer = Answerer(cast(Any, self.models), "be kind", 128, self.metrics, sleep)
-        return await answerer.answer(self.history, "question", Recorder())
+        models = [GuardedModel(cast(Any, model), 8) for model in self.models]
+        answerer = Answerer(ModelPool(models), "be kind", 128, self.metrics, sleep)
+        try:
+            async with answerer.admission(ANNA) as admission:
+                return await admission.answer(self.history, "question", Recorder())
+        finally:
+            for model in models:
+                await model.close()
 
     def requests(self, model: str, outcome: str) -> float | None:
         return self.metrics.registry.get_sample_value(
@@ -111,6 +80,7 @@ class Outcome:
         return self.metrics.registry.get_sample_value("clawd_model_reasoning_tokens_total", {"model": model})
 
 
+ANNA = Asker(1, ConversationKey("scripted", "1"), "anna")
 BUSY = ModelUnavailable("busy", 4.0)
 DOWN = ModelUnavailable("down")
 HISTORY = tuple(Turn(("user", "assistant")[n % 2], f"turn {n} " + "x" * 60) for n in range(12))
@@ -182,27 +152,45 @@ async def test_answerer_gives_up_after_last_retry() -> None:
     with pytest.raises(ModelUnavailable):
         await outcome.answer()
     assert len(default.prompts) == len(WAITS_OF_LAST) + 1
-    assert tuple(outcome.waits) == WAITS_OF_LAST
+    assert tuple(outcome.waits) == WAITS_OF_LAST[:-1]  # after the fifth failure a probe decides
+
+
+async def test_dead_model_is_probed_instead_of_asked() -> None:
+    default = Scripted("default", DOWN)
+    default.is_down = True
+    with pytest.raises(ModelUnavailable):
+        await Outcome(default).answer()
+    assert len(default.prompts) == 5
+    assert 1 <= default.probes <= 10
+    assert now() == pytest.approx(PATIENCE_SECONDS, abs=1.0)
+
+
+def _engine(*script: Script) -> Scripted:
+    engine = Scripted("default", *script)
+    engine.local = True
+    return engine
 
 
 async def test_waits_while_engine_reports_loading() -> None:
-    default = Scripted("default", DOWN, "at last")
+    default = _engine(DOWN, "at last")
     default.loads_for = 100
     outcome = Outcome(default)
     assert await outcome.answer() == "at last"
-    assert sum(outcome.waits) == pytest.approx(answering.ASK_LOADING_EVERY * 99)
+    assert len(default.prompts) == 2
+    assert outcome.waits == []
+    assert now() == pytest.approx(guarded.ASK_LOADING_EVERY * 99, abs=2.0)
 
 
-async def test_waiting_for_loading_model_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "LOADING_SECONDS", 0.05)
-    default = Scripted("default", DOWN)
+async def test_waiting_for_loading_model_times_out() -> None:
+    default = _engine(DOWN)
     default.loads_for = 10**9
     with pytest.raises(ModelUnavailable):
         await Outcome(default).answer()
+    assert now() == pytest.approx(pool.LOADING_SECONDS, abs=1.0)
 
 
 async def test_fallback_answers_while_default_is_loading() -> None:
-    default = Scripted("default", DOWN)
+    default = _engine(DOWN)
     default.loads_for = 10**9
     outcome = Outcome(default, Scripted("fallback", "from afar"))
     assert await outcome.answer() == "from afar"
@@ -260,18 +248,16 @@ async def test_reasoning_counts_as_first_token() -> None:
 def test_first_token_timeout_is_shorter_with_fallback() -> None:
     default, local, last = Scripted("default", ""), Scripted("default", ""), Scripted("fallback", "")
     local.local = True
-    answerer = Answerer(cast(Any, (default, last)), "", 128, Metrics())
-    alone = Answerer(cast(Any, (default,)), "", 128, Metrics())
-    assert answerer._first_token_seconds(cast(Any, default)) == 30.0
-    assert answerer._first_token_seconds(cast(Any, local)) == 60.0
-    assert answerer._first_token_seconds(cast(Any, last)) == 240.0
-    assert alone._first_token_seconds(cast(Any, default)) == 240.0
+    assert first_token_seconds(cast(Any, default), last=False) == 30.0
+    assert first_token_seconds(cast(Any, local), last=False) == 60.0
+    assert first_token_seconds(cast(Any, last), last=True) == 240.0
+    assert first_token_seconds(cast(Any, default), last=True) == 240.0
     default.first_token_seconds = 7.0
-    assert alone._first_token_seconds(cast(Any, default)) == 7.0
+    assert first_token_seconds(cast(Any, default), last=True) == 7.0
 
 
 async def test_unstreamed_answer_has_the_longest_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "FIRST_TOKEN_SECONDS_OF_LAST", 5.0)
+    monkeypatch.setattr(attempt, "FIRST_TOKEN_SECONDS_OF_LAST", 5.0)
     whole = _slow("default", 0.3, "all at once", first=0.1)
     whole.streams = False
     assert await Outcome(whole, Scripted("fallback", "x")).answer() == "all at once"
@@ -291,14 +277,14 @@ async def test_complete_fallback_answer_is_preferred_to_partial_default() -> Non
 
 
 async def test_endless_answer_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "ATTEMPT_SECONDS", 0.2)
+    monkeypatch.setattr(attempt, "ATTEMPT_SECONDS", 0.2)
     endless = _slow("default", 0.01, *("a" * 400))
     cut = await Outcome(endless).whole_answer()
     assert (set(cut.text), cut.cut) == ({"a"}, "broken")
 
 
 async def test_answer_size_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "LONGEST_ANSWER", 1000)
+    monkeypatch.setattr(attempt, "LONGEST_ANSWER", 1000)
     endless = Scripted("default", [OutputPiece("a" * 100) for _ in range(10_000)])
     cut = await Outcome(endless).whole_answer()
     assert cut.cut == "length"

@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from clawd_runtime.bot.channels.base import AnswerProgress, ChannelContext
 from clawd_runtime.bot.channels.console.channel import ConsoleChannel, ConsoleSettings
 from clawd_runtime.bot.credentials import Credentials
-from clawd_runtime.bot.models.answering import ModelAnswer
+from clawd_runtime.bot.models.attempt import ModelAnswer
 from clawd_runtime.bot.store import tokens
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.text.messages import EN
