@@ -16,20 +16,12 @@ from commands.chat import chat
 from commands.completion import completion
 from commands.hosts import drift, history, plan, remove, up, verify
 from commands.inventory import inventory
+from commands.model import model
+from commands.options import GroupWithExamples
 from commands.running import INTERRUPTED, Trail
 from commands.sandbox import sandbox
 from inventory.errors import ClawdError, with_hint
 from provision.reporting.terminal import OutputError, check_surroundings, flush, prepare_streams
-
-
-class Examples(click.Group):
-    """A group whose help ends with examples, printed as written."""
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples without wrapping them."""
-        if self.epilog:
-            formatter.write("\n" + self.epilog)
-
 
 EXAMPLES = """Examples:
   clawd-provision sandbox up                  start a throwaway Debian host on this machine
@@ -44,13 +36,13 @@ EXAMPLES = """Examples:
 """
 
 
-@click.group(cls=Examples, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=GroupWithExamples, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="clawd-provision")
 def program() -> None:
     """Turn bare Linux servers into a team's AI assistant and maintain them."""
 
 
-for command in (up, remove, plan, drift, verify, history, completion, chat, inventory, sandbox):
+for command in (up, remove, plan, drift, verify, history, completion, chat, inventory, model, sandbox):
     program.add_command(command)
 
 

@@ -41,6 +41,23 @@ class RunOptions:
         return View(self.quiet, self.verbose, self.differences)
 
 
+class _PrintsExamples(click.Command):
+    """A command whose help ends with its epilog as written."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples without wrapping them."""
+        if self.epilog:
+            formatter.write("\n" + self.epilog)
+
+
+class GroupWithExamples(_PrintsExamples, click.Group):
+    """A group whose help ends with examples."""
+
+
+class CommandWithExamples(_PrintsExamples):
+    """A command whose help ends with examples."""
+
+
 class InventoryName(click.types.StringParamType):
     """The name or path of an inventory; when it is missing, the message lists those that have a name here."""
 

@@ -66,6 +66,30 @@ def of_size(size: int) -> Model:
     return Model(size // _BLOCK_BYTES * _BLOCK, 1, 1, 1, 64, 64, 256)
 
 
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of `size` bytes, of the type with the number `kind`."""
+
+    name: str
+    elements: int
+    kind: int
+    size: int
+
+
+def write_tensors(path: Path, tensors: tuple[Tensor, ...], **texts: str) -> Path:
+    """A file with these tensors, all zeros, and these texts in its header (`__` stands for a dot)."""
+    pairs = TEXTS | {key.replace("__", "."): value for key, value in texts.items()}
+    entries = [_text(key) + struct.pack("<I", _STRING) + _text(value) for key, value in pairs.items()]
+    header = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(entries)) + b"".join(entries)
+    place = 0
+    for tensor in tensors:
+        header += _text(tensor.name) + struct.pack("<IQIQ", 1, tensor.elements, tensor.kind, place)
+        place += -(-tensor.size // 32) * 32
+    header += bytes(-len(header) % 32)
+    path.write_bytes(header + bytes(place))
+    return path
+
+
 CHAT_TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 TEXTS = {"general.architecture": "llama", "tokenizer.chat_template": CHAT_TEMPLATE}
 

@@ -78,6 +78,7 @@ PROVISION: Rooms = {
     "provision.run": 6,
     "provision.connecting": 7,
     "provision.steps": 8,
+    "provision.model_tools": 8,
     "provision.pipeline": 9,
     "provision.reporting": 10,
 }

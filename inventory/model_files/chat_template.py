@@ -13,9 +13,11 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
 """Where the engine's code lies, in a clone and in an installation alike."""
@@ -25,8 +27,11 @@ MEMORY_LIMIT = 1 << 30
 """Bytes of address space."""
 MOST_LETTERS = 200
 """Of a reason that is shown."""
+MOST_RENDERED = 100_000
+"""Letters of a rendered prompt that are returned."""
+_LIMITS = (RUNTIME, TRIAL_LIMIT, MEMORY_LIMIT)
 _INHERITED = ("LD_LIBRARY_PATH", "PATH", "SYSTEMROOT")
-_TRIAL = """
+_LIMITED = """
 import json, resource, sys
 for limit, most in ((resource.RLIMIT_AS, int(sys.argv[3])), (resource.RLIMIT_CPU, int(sys.argv[2]))):
     try:
@@ -34,13 +39,26 @@ for limit, most in ((resource.RLIMIT_AS, int(sys.argv[3])), (resource.RLIMIT_CPU
     except (OSError, ValueError):
         pass
 sys.path.insert(0, sys.argv[1])
-from clawd_runtime.engine.prompt.template import ChatTemplate
-from clawd_runtime.errors import ChatTemplateError
+from clawd_runtime.engine.prompt.template import ChatTemplate, PromptMessage
+from clawd_runtime.errors import ChatTemplateError, RequestError
 found = None
+given = json.loads(sys.stdin.buffer.read())
+"""
+_TRIAL = """
 try:
-    ChatTemplate(sys.stdin.buffer.read().decode(), bos="<s>", eos="</s>")
+    ChatTemplate(given["template"], bos="<s>", eos="</s>")
 except ChatTemplateError as error:
     found = [error.reason, error.compiles]
+except MemoryError:
+    found = ["it needs more memory than a template may", True]
+print(json.dumps(found))
+"""
+_RENDERING = """
+try:
+    template = ChatTemplate(given["template"], bos=given["bos"], eos=given["eos"])
+    found = "".join(template.render([PromptMessage(*turn) for turn in given["turns"]]))[:given["most"]]
+except (ChatTemplateError, RequestError) as error:
+    found = [str(error), True]
 except MemoryError:
     found = ["it needs more memory than a template may", True]
 print(json.dumps(found))
@@ -60,10 +78,32 @@ def problem_of(template: str) -> TemplateProblem | None:
     """Return why a chat template cannot be compiled or used for a conversation; `None` when it can."""
     if not template.strip():
         return TemplateProblem("it is empty", compiles=False)
+    found = _tried(_TRIAL, {"template": template})
+    return found if found is None or isinstance(found, TemplateProblem) else _problem(found)
+
+
+def rendered(
+    template: str, turns: Sequence[tuple[str, str]], *, bos: str = "", eos: str = ""
+) -> str | TemplateProblem:
+    """Return the prompt of a conversation, pairs of role and text, or why the template refuses it."""
+    given = {"template": template, "turns": [*turns], "bos": bos, "eos": eos, "most": MOST_RENDERED}
+    found = _tried(_RENDERING, given)
+    return found if isinstance(found, (str, TemplateProblem)) else _problem(found)
+
+
+def _problem(found: Any) -> TemplateProblem:
+    reason, compiles = found
+    return TemplateProblem(" ".join(reason.split())[:MOST_LETTERS], compiles)
+
+
+def _tried(program: str, given: Mapping[str, Any]) -> Any:
+    """Return what a program prints about a template, as JSON, or why it could not run."""
+    # Characters that are not valid Unicode are replaced, as in a file that the engine reads.
+    data = json.dumps(given, ensure_ascii=False).encode(errors="replace")
     try:
         done = subprocess.run(
-            [sys.executable, "-I", "-B", "-c", _TRIAL, str(RUNTIME), str(TRIAL_LIMIT), str(MEMORY_LIMIT)],
-            input=template.encode(errors="replace"),
+            [sys.executable, "-I", "-B", "-c", _LIMITED + program, *map(str, _LIMITS)],
+            input=data,
             capture_output=True,
             timeout=2 * TRIAL_LIMIT,
             env={name: os.environ[name] for name in _INHERITED if name in os.environ},
@@ -75,8 +115,4 @@ def problem_of(template: str) -> TemplateProblem | None:
         return TemplateProblem("it cannot be tried: it needs more time or memory than a template may")
     if done.returncode != 0:
         return TemplateProblem(f"it cannot be tried: its process ended with {done.returncode}")
-    found = json.loads(done.stdout)
-    if found is None:
-        return None
-    reason, compiles = found
-    return TemplateProblem(" ".join(reason.split())[:MOST_LETTERS], compiles)
+    return json.loads(done.stdout)

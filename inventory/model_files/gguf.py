@@ -14,6 +14,7 @@ from typing import NoReturn, TypeVar
 
 from inventory.errors import ArtifactError
 from inventory.model_files.architectures import not_chatting
+from inventory.model_files.tensor_types import TensorTypeShare, type_named
 from inventory.values import ValueProblem
 
 T = TypeVar("T")
@@ -51,16 +52,6 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
 """Other kinds of files that are saved under the name of a model: first bytes, description, hint."""
 _INTEGERS = (0, 1, 2, 3, 4, 5, 10, 11)
 """Value types of an array with one number for each layer."""
-
-_BLOCKS = {
-    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 36),
-    10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
-    16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82),
-    23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2),
-    34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36), 41: (128, 18), 42: (64, 18),
-}  # fmt: skip
-"""Elements and bytes of a block of each tensor type (`ggml_blck_size`, `ggml_type_size`). A tensor of another
-type is counted as empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +98,10 @@ class GgufHeader:
     """`general.type`: model, adapter, mmproj, vocab, …; empty in older files."""
     pooling: int = 0
     """Pooling type of an embedding model; 0 for none."""
+    tensor_types: tuple[TensorTypeShare, ...] = ()
+    """The types of the tensors, those with most bytes first."""
+    tokenizer: str = ""
+    """`tokenizer.ggml.model`: the kind of the tokenizer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +116,10 @@ class Vocabulary:
     tokens: tuple[str, ...] = ()
     scores: tuple[float, ...] = ()
     merges: tuple[str, ...] = ()
+    bos: str = ""
+    """Text of the token that begins a text; empty if there is none."""
+    eos: str = ""
+    """Text of the token that ends a text; empty if there is none."""
 
 
 def unservable(header: GgufHeader) -> ValueProblem:
@@ -209,12 +208,20 @@ class _Reader:
             found = values.get(key)
             return found if isinstance(found, tuple) else ()
 
+        tokens = texts("tokenizer.ggml.tokens")
+
+        def text_of(key: str) -> str:
+            token = _whole(values.get(key), -1)
+            return tokens[token] if 0 <= token < len(tokens) else ""
+
         scores = values.get("tokenizer.ggml.scores")
         return Vocabulary(
             str(values.get("tokenizer.ggml.model") or ""),
-            texts("tokenizer.ggml.tokens"),
+            tokens,
             scores if isinstance(scores, tuple) else (),
             texts("tokenizer.ggml.merges"),
+            text_of("tokenizer.ggml.bos_token_id"),
+            text_of("tokenizer.ggml.eos_token_id"),
         )
 
     def _begin(self) -> tuple[int, int, dict[str, object]]:
@@ -237,9 +244,7 @@ class _Reader:
         architecture = values.get("general.architecture")
         if not isinstance(architecture, str):
             self._damaged("its header has no architecture")
-        weights, parameters = self._tensors(
-            tensors, _whole(values.get("general.alignment"), _DEFAULT_ALIGNMENT)
-        )
+        weights, shares = self._tensors(tensors, _whole(values.get("general.alignment"), _DEFAULT_ALIGNMENT))
         template = values.get("tokenizer.chat_template")
         return GgufHeader(
             version,
@@ -249,11 +254,13 @@ class _Reader:
             template if isinstance(template, str) else None,
             max(_whole(values.get("split.count"), 1), 1),
             weights,
-            parameters,
+            sum(share.elements for share in shares),
             _whole(values.get(f"{architecture}.context_length"), 0),
             _shape(values, architecture),
             str(values.get("general.type") or ("adapter" if "adapter.type" in values else "")),
             _whole(values.get(f"{architecture}.pooling_type"), 0),
+            shares,
+            str(values.get("tokenizer.ggml.model") or ""),
         )
 
     def _entry(self) -> tuple[str, object]:
@@ -297,9 +304,10 @@ class _Reader:
             self._skip(self._number("<Q"))
         return count
 
-    def _tensors(self, count: int, alignment: int) -> tuple[int, int]:
-        """Return the bytes and the elements of all tensors. Raises `ArtifactError` when some are missing."""
-        end = numbers = 0
+    def _tensors(self, count: int, alignment: int) -> tuple[int, tuple[TensorTypeShare, ...]]:
+        """Return the bytes and the types of all tensors. Raises `ArtifactError` when some are missing."""
+        end = 0
+        shares: dict[int, TensorTypeShare] = {}
         for _ in range(count):
             self._skip(self._number("<Q"))
             dimensions = self._number("<I")
@@ -308,10 +316,11 @@ class _Reader:
             elements = 1
             for _ in range(dimensions):
                 elements *= self._number("<Q")
-            numbers += elements
             kind, offset = self._number("<I"), self._number("<Q")
-            per_block, size = _BLOCKS.get(kind, (1, 0))
-            end = max(end, offset + elements // per_block * size)
+            known = type_named(kind)
+            size = elements // known.elements * known.size
+            shares[kind] = shares.get(kind, TensorTypeShare(known.name, 0, 0, 0)).with_tensor(elements, size)
+            end = max(end, offset + size)
         start = -(-self._place // max(alignment, 1)) * max(alignment, 1)
         if start + end > len(self._data):
             missing = start + end - len(self._data)
@@ -319,7 +328,8 @@ class _Reader:
                 f"{self._path}: is truncated: {missing} of {start + end} bytes are missing",
                 advice="download it again",
             )
-        return len(self._data) - start, numbers
+        ordered = sorted(shares.values(), key=lambda share: share.size, reverse=True)
+        return len(self._data) - start, tuple(ordered)
 
     def _string(self) -> str:
         start = self._place + 8

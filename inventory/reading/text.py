@@ -18,3 +18,8 @@ def is_utf8(text: str) -> bool:
 def readable(text: str) -> str:
     """Return `text` with `?` for what cannot be written as UTF-8."""
     return text.encode(errors="replace").decode()
+
+
+def printable(text: str) -> str:
+    """Return `text` with `?` for what a terminal would not print, such as its control sequences."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

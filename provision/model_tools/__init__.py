@@ -1,0 +1,1 @@
+"""Tools for model files on the laptop: inspect, quantise, prune, evaluate, and fit to hosts."""

@@ -1,0 +1,1 @@
+"""Results of the model tools on a terminal."""
