@@ -40,11 +40,16 @@ class UnitOnHost:
     result: str
     stale: bool
     drop_ins: tuple[str, ...]
+    restarts: int = 0
+    """How often systemd restarted it after it ended by itself, since it was last started."""
+    active_since: float = 0
+    """When it became active, in seconds since the host was started."""
 
     @classmethod
     def of(cls, host: Any, unit: str) -> UnitOnHost:
         """Return the state of `unit` on `host`."""
         names = "LoadState,ActiveState,UnitFileState,Result,NeedDaemonReload,DropInPaths"
+        names += ",NRestarts,ActiveEnterTimestampMonotonic"
         shown = host.check_output("systemctl show --property %s %s", names, unit)
         values = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
         return cls(
@@ -54,6 +59,8 @@ class UnitOnHost:
             result=values.get("Result", ""),
             stale=values.get("NeedDaemonReload") == "yes",
             drop_ins=tuple(values.get("DropInPaths", "").split()),
+            restarts=int(values.get("NRestarts") or 0),
+            active_since=int(values.get("ActiveEnterTimestampMonotonic") or 0) / 1e6,
         )
 
 
@@ -73,6 +80,14 @@ def expect_unit(host: Any, unit: str, *, at_boot: bool = True) -> None:
     expect(not at_boot or state.enabled in ENABLED, f"{unit} does not start at boot: it is {state.enabled}")
     expect(not state.stale, f"the files of {unit} changed, and systemd has not read them")
     expect_as_shipped(host, unit, state)
+    if state.restarts >= RESTARTS:
+        ago = float(host.check_output("cat /proc/uptime").split()[0]) - state.active_since
+        often = f"{unit} keeps ending: systemd restarted it {state.restarts} times, last {ago:.0f} s ago"
+        expect(ago >= STEADY_S, often, f"read `journalctl --namespace='*' -u {unit}` on the host")
+
+
+RESTARTS, STEADY_S = 3, 300
+"""A service that was restarted this often, and runs for less than this since, will end again."""
 
 
 def expect_at_boot(host: Any, unit: str) -> None:
