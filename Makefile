@@ -60,7 +60,7 @@ export CLAWD_CACHE ?= $(HOME)/.cache/clawd-provision
 export CLAWD_TEST_MODEL ?= $(CURDIR)/$(MODEL)
 
 .PHONY: help up down test test-quick test-hosts campaign lint types packages lock clean docs reference
-.PHONY: $(addprefix test-,$(UNITS) $(ON_HOSTS)) $(addprefix quick-,$(UNITS)) bench-commands bench-up bench-artifacts
+.PHONY: $(addprefix test-,$(UNITS) $(ON_HOSTS)) $(addprefix quick-,$(UNITS)) bench-commands bench-up bench-artifacts bench-engine
 .DEFAULT_GOAL := help
 
 help:                 ## list these targets
@@ -204,6 +204,9 @@ bench-up: $(VENV)/.installed   ## measure `up` on hosts that are as declared alr
 
 bench-artifacts: $(VENV)/.installed   ## measure how fast files of models are hashed
 	@$(BIN)/python -m benchmarks.artifacts
+
+bench-engine: $(VENV)/.engine $(MODEL)   ## compare the engine with llama-server and others (an hour on a quiet machine)
+	@$(BIN)/python -m benchmarks.engine $(MODEL) --page docs/explanation/engine-figures.md
 
 # Shell programs, and what templates of such render to.
 lint: $(VENV)/.installed   ## run ruff and shellcheck

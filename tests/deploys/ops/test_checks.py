@@ -12,8 +12,12 @@ class ScriptedHost:
 
     def __init__(self, restarts: int, active_for: int) -> None:
         self.shown = {
-            **{"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enabled"},
-            **{"Result": "success", "NeedDaemonReload": "no", "DropInPaths": ""},
+            "LoadState": "loaded",
+            "ActiveState": "active",
+            "UnitFileState": "enabled",
+            "Result": "success",
+            "NeedDaemonReload": "no",
+            "DropInPaths": "",
             "NRestarts": str(restarts),
             "ActiveEnterTimestampMonotonic": str((3600 - active_for) * 1_000_000),
         }

@@ -140,6 +140,7 @@ def serve(tree: list[Any], settings: dict[str, Any]) -> None:
 
     class Beats(socketserver.StreamRequestHandler):
         def handle(self) -> None:
+            self.request.do_handshake()
             peer = subject(self.request.getpeercert()) if "ssl_peer_metadata" in into["enrich"] else None
             for line in self.rfile:
                 events = []
@@ -155,7 +156,7 @@ def serve(tree: list[Any], settings: dict[str, Any]) -> None:
         allow_reuse_address = True
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            pass
+            print(f"{client_address[0]}: {sys.exc_info()[1]!r}", file=sys.stderr, flush=True)
 
     beats = Server(("0.0.0.0", into["port"]), Beats)
     beats.socket = context.wrap_socket(beats.socket, server_side=True, do_handshake_on_connect=False)

@@ -1,0 +1,1 @@
+"""The engine against its peers over HTTP: `make bench-engine`."""
