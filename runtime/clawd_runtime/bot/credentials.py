@@ -23,6 +23,10 @@ class Credentials:
         """Return the secret; None if it was not given."""
         return self._values.get(name)
 
+    def named(self) -> dict[str, str]:
+        """Return all secrets by name."""
+        return dict(self._values)
+
     def values(self) -> tuple[str, ...]:
         """Return all secrets, which no log may contain."""
         return tuple(self._values.values())

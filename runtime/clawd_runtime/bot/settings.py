@@ -96,6 +96,8 @@ class BotSettings(SettingsSection):
     answers_at_once: Annotated[int, Field(ge=1, le=512)] = 32
     models: BotModels
     public_url: Annotated[str, Field(pattern=r"^https?://[^/].*$")] | None = None
+    policy: Path | None = None
+    """The file with word lists and rules (`policy/file.py`), read again when it changes."""
     channels: dict[str, ChannelSettings] = Field(default_factory=dict)
 
     @field_validator("database")

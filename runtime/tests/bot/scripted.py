@@ -23,6 +23,8 @@ from clawd_runtime.bot.models.answering import Answerer
 from clawd_runtime.bot.models.attempt import ModelAnswer
 from clawd_runtime.bot.models.gate import QueueSemaphore
 from clawd_runtime.bot.models.remote_policy import Asker
+from clawd_runtime.bot.policy.current import CurrentPolicy
+from clawd_runtime.bot.policy.enforcement import Enforcement
 from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.settings import BotLanguage
 from clawd_runtime.bot.store.backends.database import open_database
@@ -136,6 +138,8 @@ class Chain:
         clock: Callable[[], float] = time.time,
         answerer: Any = None,
         language: BotLanguage = "en",
+        policy: CurrentPolicy | None = None,
+        guard_model: Any = None,
     ) -> None:
         self.database = open_database(f"sqlite:///{folder}/bot.db")
         self.store = Store(self.database, clock, limit=limit)
@@ -145,7 +149,8 @@ class Chain:
         if not isinstance(answerer, Answerer):
             answerer = cast(Answerer, ScriptedModels(answerer or ScriptedAnswerer(answer), at_once))
         router = Router(language, limit)
-        self.worker = Worker(self.store, router, answerer, by_name, self.metrics, clock)
+        self.policy = Enforcement(policy or CurrentPolicy(None, {}), self.metrics, guard_model)
+        self.worker = Worker(self.store, router, answerer, by_name, self.metrics, self.policy, clock)
         self.deliverer = Deliverer(self.store, by_name, self.metrics, clock)
         self.store.on_message = self.worker.add
         self.store.on_reply = self.deliverer.add

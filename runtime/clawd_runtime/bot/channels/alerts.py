@@ -103,7 +103,9 @@ class AlertsChannel(Channel):
             raise Undeliverable("no custom bot of Feishu is configured")
         try:
             response = await self.context.http.post(
-                self.context.credentials[WEBHOOK], json=self._body(reply.text), timeout=SECONDS
+                self.context.credentials[WEBHOOK],
+                json=self.context.outbound.value(self._body(reply.text)),
+                timeout=SECONDS,
             )
         except NOT_SENT as fault:
             raise RetryLater(f"Feishu's custom bot: {type(fault).__name__}") from None

@@ -83,13 +83,30 @@ class ChannelSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class OutboundTexts(Protocol):
+    """Checks texts that are about to leave."""
+
+    def value(self, value: Any) -> Any:
+        """Return the body of a request with everything that must not leave masked."""
+        ...
+
+
+class UncheckedTexts:
+    """An `OutboundTexts` for channels without a bot around them."""
+
+    def value(self, value: Any) -> Any:
+        """Return `value`."""
+        return value
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelContext:
     """The environment of a channel.
 
     `http` is the pooled client shared by the whole bot: pass a `timeout` with every request, and use absolute
     addresses. `public_url` is the bot's address from outside, without a final slash. Report every rejected
-    request and event to `rejections`.
+    request and event to `rejections`. Pass every text that is sent, drafts and cards as well, through
+    `outbound`.
     """
 
     inbox: Inbox
@@ -97,6 +114,7 @@ class ChannelContext:
     credentials: Credentials
     public_url: str | None
     rejections: Rejections = field(default_factory=Rejections)
+    outbound: OutboundTexts = field(default_factory=UncheckedTexts)
 
 
 class AnswerProgress(Protocol):
@@ -106,7 +124,8 @@ class AnswerProgress(Protocol):
         """Show `text`, the whole answer so far (not always longer than before: a model may start again).
 
         Called for every piece of the model; returns immediately, sends in the background as often as the
-        platform allows, and never raises.
+        platform allows, and never raises, except for an answer that must not be shown
+        (`policy.answers.AnswerBlocked`).
         """
         ...
 

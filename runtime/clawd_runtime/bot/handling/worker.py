@@ -25,6 +25,9 @@ from clawd_runtime.bot.models.failures import (
     RequestRejected,
 )
 from clawd_runtime.bot.models.remote_policy import Asker
+from clawd_runtime.bot.policy.answers import AnswerBlocked
+from clawd_runtime.bot.policy.enforcement import Enforcement, QuestionBlocked
+from clawd_runtime.bot.policy.values import PolicyMessage
 from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Answered, Behind, Task
@@ -59,13 +62,14 @@ QUOTE_SECONDS = 5.0
 class Worker:
     """Handles stored messages; start with those that `Store.unfinished` returns."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its collaborators
         self,
         store: Store,
         router: Router,
         answerer: Answerer,
         channels: Mapping[str, Channel],
         metrics: Metrics,
+        policy: Enforcement,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -73,6 +77,7 @@ class Worker:
         self._answerer = answerer
         self._channels = channels
         self._metrics = metrics
+        self._policy = policy
         self._clock = clock
         # Decided but not stored yet: a second decision would count against the sender and ask the model
         # twice.
@@ -151,6 +156,9 @@ class Worker:
             settlement = self._give_up_poison(task)
         elif settlement is None:
             settlement = await self._decide(task, channel)
+            settlement = replace(
+                settlement, replies=tuple(map(self._policy.outbound.reply, settlement.replies))
+            )
         self._made[seq] = settlement
         settled_now = await self._store.settle(task, settlement)
         self._made.pop(seq, None)
@@ -231,16 +239,25 @@ class Worker:
 
     async def _ask(self, task: Task, channel: Channel, ask: AskModel) -> Settlement:
         inbound = task.inbound
+        check = self._policy.check(f"{channel.name} message {task.seq}")
         try:
             async with self._admitted(task, channel, ask) as admission:
                 history = await self._store.recall(inbound.conversation)
-                question = ask.prompt(history)
+                question = await check.question(ask.prompt(history))
                 self._attempted.add(task.seq)
                 await self._store.begin_attempt(task)
                 async with channel.answering(inbound) as progress:
-                    answer = await admission.answer(history, question, progress)
+                    answer = await admission.answer(history, question.text, check.progress(progress))
+            answer = replace(answer, text=await check.answer(answer.text))
         except StoreError:
             raise
+        except QuestionBlocked as block:
+            text = block.notice.text(ask.messages.language) or ask.messages.question_blocked
+            return Settlement("question_blocked", replies_to(inbound, channel, text))
+        except AnswerBlocked as block:
+            check.blocked(block)
+            text = block.hit.notice.text(ask.messages.language) or ask.messages.answer_blocked
+            return Settlement("answer_blocked", replies_to(inbound, channel, text))
         except ContextTooLong:
             return Settlement("too_long", replies_to(inbound, channel, ask.messages.too_long))
         except ContentFiltered:
@@ -257,12 +274,12 @@ class Worker:
         if is_blank(answer.text):
             log.warning("%s message %d: the answer has no visible text", channel.name, task.seq)
             return Settlement("model_failed", replies_to(inbound, channel, ask.messages.model_failed))
-        contents = await _formatted(channel, answer.text, _notes(answer, ask))
+        contents = await _formatted(channel, answer.text, _notes(answer, ask, question.notices))
         return Settlement(
             "answered",
             _numbered(inbound, _visible(contents)),
             # Without the notes: a model that reads them would imitate them.
-            (Turn("user", question), Turn("assistant", answer.text)),
+            (Turn("user", question.text), Turn("assistant", answer.text)),
             answered=Answered(answer.source.model, answer.source.route) if answer.source else None,
         )
 
@@ -311,14 +328,15 @@ def _asker(task: Task) -> Asker:
     return Asker(task.seq, inbound.conversation, inbound.user, inbound.chat_kind)
 
 
-def _notes(answer: ModelAnswer, ask: AskModel) -> str:
-    """Return the notes below an answer: what was cut or not read, and who has answered."""
+def _notes(answer: ModelAnswer, ask: AskModel, notices: Iterable[PolicyMessage]) -> str:
+    """Return the notes below an answer: what was cut or not read, notices, and who has answered."""
     words = ask.messages
     cut = {"length": words.cut_length, "filtered": words.cut_filtered, "broken": words.cut_broken}
     mark = answer.source.mark if answer.source else ""
     source = words.answered_by.format(model=mark) if mark else ""
     unread = words.parts_unread.format(parts=words.named(ask.unread)) if ask.unread else ""
-    return "\n\n".join(filter(None, (cut[answer.cut] if answer.cut else "", unread, source)))
+    texts = (notice.text(words.language) for notice in notices)
+    return "\n\n".join(filter(None, (cut[answer.cut] if answer.cut else "", unread, *texts, source)))
 
 
 async def _formatted(channel: Channel, markdown: str, notes: str) -> tuple[Content, ...]:

@@ -22,6 +22,11 @@ from clawd_runtime.bot.models.answering import Answerer
 from clawd_runtime.bot.models.completion import ModelClient, socket_mounts
 from clawd_runtime.bot.models.guarded import GuardedModel
 from clawd_runtime.bot.models.pool import ModelPool
+from clawd_runtime.bot.policy.current import CurrentPolicy
+from clawd_runtime.bot.policy.enforcement import Enforcement
+from clawd_runtime.bot.policy.file import Policy
+from clawd_runtime.bot.policy.guard_model import CREDENTIAL as CLASSIFIER_KEY
+from clawd_runtime.bot.policy.guard_model import HttpGuardModel
 from clawd_runtime.bot.service.cluster import Cluster
 from clawd_runtime.bot.service.engine_metrics import engine_metrics
 from clawd_runtime.bot.service.http import application
@@ -71,7 +76,12 @@ class BotService:
         for model in self._pool.models:
             self.metrics.model_state(model.name, model.state)
         self._rejections = Rejections(self.metrics.rejection)
-        context = ChannelContext(self.store, self._http, credentials, settings.public_url, self._rejections)
+        self._policy = CurrentPolicy(settings.policy, credentials.named(), self._policy_loaded)
+        self._guard_model = HttpGuardModel(self._http, credentials.get(CLASSIFIER_KEY))
+        enforcement = Enforcement(self._policy, self.metrics, self._guard_model)
+        context = ChannelContext(
+            self.store, self._http, credentials, settings.public_url, self._rejections, enforcement.outbound
+        )
         self._channels: dict[str, Channel] = {
             name: channel_class(name)(part, context) for name, part in settings.channels.items()
         }
@@ -82,6 +92,7 @@ class BotService:
             Answerer(self._pool, settings.system_prompt, settings.max_reply_tokens, self.metrics),
             self._channels,
             self.metrics,
+            enforcement,
         )
         self._deliverer = Deliverer(self.store, self._channels, self.metrics)
         self.store.on_message = self._worker.add
@@ -104,6 +115,7 @@ class BotService:
         await self._cluster.start()
         self._membership = asyncio.create_task(self._cluster.run())
         self._begin(self._purge_regularly())
+        self._begin(self._policy.keep_current())
         for channel in self._channels.values():
             self._begin(_keep_running(channel))
 
@@ -123,7 +135,14 @@ class BotService:
         for model in self._pool.models:
             await model.close()
         await self._http.aclose()
+        await self._guard_model.close()
         await asyncio.to_thread(self._database.close)
+
+    def _policy_loaded(self, policy: Policy | None) -> None:
+        if policy is None:
+            self.metrics.policy_invalid()
+        else:
+            self.metrics.policy(policy.version, len(policy.words))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         self._background.append(asyncio.create_task(work))

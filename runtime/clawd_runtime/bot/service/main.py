@@ -28,7 +28,7 @@ from clawd_runtime.errors import SettingsError, StoreError
 
 log = logging.getLogger("clawd.bot")
 
-OPTIONAL = ("model-default-api-key", "model-fallback-api-key", "database-password")
+OPTIONAL = ("model-default-api-key", "model-fallback-api-key", "database-password", "classifier-api-key")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

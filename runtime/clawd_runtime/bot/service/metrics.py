@@ -126,6 +126,23 @@ class Metrics:
             ("model",),
             registry=self.registry,
         )
+        self._policy_hits = Counter(
+            "clawd_policy_hits_total",
+            "What the policy found in questions, answers and outbound texts, by rule and action.",
+            ("stage", "rule", "action"),
+            registry=self.registry,
+        )
+        self._policy_valid = Gauge(
+            "clawd_policy_valid",
+            "1 if the policy in force is that of its file, 0 if the file cannot be used.",
+            registry=self.registry,
+        )
+        self._policy_words = Gauge(
+            "clawd_policy_words",
+            "Words and phrases in the policy in force.",
+            ("version",),
+            registry=self.registry,
+        )
         self._rejections = Counter(
             "clawd_rejections_total",
             "Rejected requests and events, by kind.",
@@ -177,6 +194,20 @@ class Metrics:
     def rejection(self, channel: str, kind: str) -> None:
         """Count a rejected request or event; `kind` has few values."""
         self._rejections.labels(channel, kind).inc()
+
+    def policy_hit(self, stage: str, rule: str, action: str) -> None:
+        """Count something that the policy found; `action` is `shadow` for a rule that only counts."""
+        self._policy_hits.labels(stage, rule, action).inc()
+
+    def policy(self, version: str, words: int) -> None:
+        """Set the policy in force."""
+        self._policy_words.clear()
+        self._policy_words.labels(version).set(words)
+        self._policy_valid.set(1)
+
+    def policy_invalid(self) -> None:
+        """Record that the policy's file cannot be used, so that the last one stays in force."""
+        self._policy_valid.set(0)
 
     def store_fault(self) -> None:
         """Count a database operation of a message or reply that failed and is retried."""

@@ -31,6 +31,8 @@ class Messages:
     rejected: str
     only_reasoning: str
     filtered: str
+    question_blocked: str
+    answer_blocked: str
     cut_length: str
     cut_filtered: str
     cut_broken: str
@@ -86,6 +88,8 @@ EN = Messages(
         "Please ask a narrower question, or one part at a time."
     ),
     filtered="A content filter of the model's provider blocked this message. Please rephrase it.",
+    question_blocked="I cannot answer this message: it is against the rules of this assistant.",
+    answer_blocked="I cannot show the answer to this message: it is against the rules of this assistant.",
     cut_length='(My answer was cut off here: it reached its maximum length. Write "continue" for the rest.)',
     cut_filtered="(My answer was cut off here by a content filter of the model's provider.)",
     cut_broken="(My answer was cut off here by an error. Please ask again if you need the rest.)",
@@ -117,6 +121,8 @@ ZH = Messages(
     rejected="抱歉，模型拒绝了这条消息，可能是内容过长。请缩短内容或换一种说法再试。",
     only_reasoning="抱歉，我思考到了长度上限，仍未得出答案。请缩小问题范围，或拆分成几步来问。",
     filtered="这条消息被模型服务商的内容过滤拦截，请换一种说法再试。",
+    question_blocked="这条消息不符合本助手的使用规定，我无法回答。",
+    answer_blocked="这条消息的回答不符合本助手的使用规定，无法显示。",
     cut_length="（回答达到了长度上限，在此处被截断。回复“继续”可以查看后面的内容。）",
     cut_filtered="（回答在此处被模型服务商的内容过滤截断。）",
     cut_broken="（回答因出错在此处中断。如需其余内容，请再问一次。）",

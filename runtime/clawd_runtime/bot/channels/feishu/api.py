@@ -13,7 +13,13 @@ from urllib.parse import quote
 import httpx
 from pydantic import Field
 
-from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater, seconds_of
+from clawd_runtime.bot.channels.base import (
+    DeliveryUnknown,
+    OutboundTexts,
+    RetryLater,
+    UncheckedTexts,
+    seconds_of,
+)
 from clawd_runtime.bot.channels.feishu.content import read_content
 from clawd_runtime.bot.channels.feishu.events import Mentions
 from clawd_runtime.bot.foreign_json import (
@@ -128,10 +134,12 @@ class FeishuApi:
         app_id: str,
         app_secret: str,
         clock: Callable[[], float] = time.monotonic,
+        outbound: OutboundTexts | None = None,
     ) -> None:
         self._http = http
         self._base = f"{base.rstrip('/')}/open-apis"
         self._credentials = {"app_id": app_id, "app_secret": app_secret}
+        self._outbound = outbound or UncheckedTexts()
         self._clock = clock
         self._token = ""
         self._renew_at = 0.0
@@ -193,6 +201,7 @@ class FeishuApi:
         Raise `FeishuRefusal` if Feishu refuses the call, `RetryLater` if it certainly had no effect and may
         be repeated (no connection, a rate limit), and `DeliveryUnknown` if it may have had an effect.
         """
+        body = None if body is None else self._outbound.value(dict(body))
         token = await self._valid_token()
         response = await self._send(method, path, body, token)
         if _code(response) in TOKEN_INVALID:

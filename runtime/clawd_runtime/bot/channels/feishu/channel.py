@@ -127,7 +127,9 @@ class FeishuChannel(Channel):
         self._encrypt_key = context.credentials["feishu-encrypt-key"]
         self._verification_token = context.credentials["feishu-verification-token"]
         secret = context.credentials["feishu-app-secret"]
-        self._api = FeishuApi(context.http, settings.api_base, settings.app_id, secret)
+        self._api = FeishuApi(
+            context.http, settings.api_base, settings.app_id, secret, outbound=context.outbound
+        )
         self._open_id: str | None = None
         self._signs = Pace(SIGNS_A_SECOND)
         self._notices = Pace(NOTICES_A_SECOND)

@@ -12,11 +12,19 @@ from typing import Annotated, Any
 import httpx
 from pydantic import Field
 
-from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater, seconds_of
+from clawd_runtime.bot.channels.base import (
+    DeliveryUnknown,
+    OutboundTexts,
+    RetryLater,
+    UncheckedTexts,
+    seconds_of,
+)
 from clawd_runtime.bot.foreign_json import Foreign, ForeignJsonError, ForeignText, Int64, read_as, read_json
 from clawd_runtime.errors import ChannelError
 
 SECONDS = 20.0
+WITH_A_SECRET = ("setWebhook",)
+"""Methods that give Telegram a credential."""
 # After these errors nothing was sent; after any other connection error that is unknown.
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
@@ -51,8 +59,15 @@ class TelegramRefusal(ChannelError):
 class TelegramApi:
     """The client of one bot. `base` is `https://api.telegram.org` or a server of the same protocol."""
 
-    def __init__(self, http: httpx.AsyncClient, base: str, token: str) -> None:
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        base: str,
+        token: str,
+        outbound: OutboundTexts | None = None,
+    ) -> None:
         self._http = http
+        self._outbound = outbound or UncheckedTexts()
         self._base = f"{base.rstrip('/')}/bot{token}"
 
     async def call(
@@ -69,12 +84,15 @@ class TelegramApi:
         may be repeated (no connection, 429), and `DeliveryUnknown` if it may have had an effect.
         """
         try:
-            response = await self._post(method, dict(parameters or {}), upload, seconds)
+            response = await self._post(method, self._checked(method, parameters or {}), upload, seconds)
         except NOT_SENT as fault:
             raise RetryLater(f"Telegram {method}: {type(fault).__name__}") from None
         except httpx.HTTPError as fault:
             raise DeliveryUnknown(f"Telegram {method}: {type(fault).__name__}") from None
         return _result(method, response)
+
+    def _checked(self, method: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(parameters if method in WITH_A_SECRET else self._outbound.value(dict(parameters)))
 
     async def _post(
         self, method: str, parameters: dict[str, Any], upload: tuple[str, bytes] | None, seconds: float

@@ -93,7 +93,7 @@ class TelegramChannel(Channel):
                 advice="copy it from BotFather",
             )
         self._id = int(matched[1])
-        self._api = TelegramApi(context.http, settings.api_base, self._token)
+        self._api = TelegramApi(context.http, settings.api_base, self._token, context.outbound)
         self._progress = TelegramProgress(self._api)
         self._reception = self._make_reception()
 
