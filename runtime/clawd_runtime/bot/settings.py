@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from clawd_runtime.bot.channels.base import ChannelSettings
 from clawd_runtime.bot.channels.registry import CHANNELS, channel_class
@@ -73,10 +73,23 @@ class ModelEndpoint(SettingsSection):
 
 
 class BotModels(SettingsSection):
-    """The model that answers, and the one that answers while the first cannot."""
+    """The model that answers, and the one that answers while the first cannot.
 
-    default: ModelEndpoint
+    Instead of them, `routes` is the file of the table of routes, which names the models and is read again
+    when it changes.
+    """
+
+    default: ModelEndpoint | None = None
     fallback: ModelEndpoint | None = None
+    routes: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> BotModels:
+        if (self.default is None) is (self.routes is None):
+            raise ValueError("must have either `default` or `routes`")
+        if self.routes is not None and self.fallback is not None:
+            raise ValueError("`fallback` is in the table of routes")
+        return self
 
 
 class BotSettings(SettingsSection):
@@ -131,7 +144,7 @@ def _validate_channel(name: str, part: Any) -> ChannelSettings:
     try:
         return channel_class(name).Settings.model_validate(part)
     except ValidationError as error:
-        raise ValueError("; ".join(_problems(error, prefix=(name,)))) from None
+        raise ValueError("; ".join(problems_of(error, prefix=(name,)))) from None
 
 
 def load_settings(path: Path) -> BotSettings:
@@ -146,7 +159,7 @@ def load_settings(path: Path) -> BotSettings:
     try:
         settings = BotSettings.model_validate(raw)
     except ValidationError as error:
-        raise SettingsError("\n".join(f"{path}: {problem}" for problem in _problems(error))) from None
+        raise SettingsError("\n".join(f"{path}: {problem}" for problem in problems_of(error))) from None
     problems = tuple(_contradictions(settings))
     if problems:
         raise SettingsError("\n".join(f"{path}: {problem}" for problem in problems))
@@ -173,7 +186,7 @@ def _contradictions(settings: BotSettings) -> list[str]:
     return found
 
 
-def _problems(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[str]:
+def problems_of(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[str]:
     """Return each invalid field with its problem; without values, which may be secret."""
     return [
         f"{'.'.join(map(str, prefix + problem['loc'])) or 'the whole'}: "

@@ -71,7 +71,9 @@ def test_documented_settings_are_valid(tmp_path: Path) -> None:
         ({"channels": {"console": None}}, "console"),
         ({"channels": []}, "channels: must be an object"),
         ({"listen": {"port": 70000}}, "listen.port"),
-        ({"models": {}}, "models.default: Field required"),
+        ({"models": {}}, "models: must have either `default` or `routes`"),
+        ({"models": GOOD["models"] | {"routes": "/r"}}, "models: must have either `default` or `routes`"),
+        ({"models": {"routes": "/r", "fallback": FALLBACK}}, "models: `fallback` is in the table of routes"),
         ({"models": {"default": {"endpoint": "engine.sock", "model": "x"}}}, "models.default.endpoint"),
         (
             {"models": GOOD["models"] | {"fallback": FALLBACK | {"first_token_seconds": 0}}},

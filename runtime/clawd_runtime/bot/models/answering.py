@@ -28,7 +28,8 @@ from clawd_runtime.bot.models.failures import (
     ModelUnavailable,
     NoAnswerReached,
 )
-from clawd_runtime.bot.models.guarded import GuardedModel
+from clawd_runtime.bot.models.guarded import ITS_REQUEST, GuardedModel
+from clawd_runtime.bot.models.judge import Trial
 from clawd_runtime.bot.models.pool import ModelOrder, ModelPlace, ModelPool
 from clawd_runtime.bot.models.remote_policy import Asker
 from clawd_runtime.bot.service.metrics import Metrics
@@ -92,6 +93,7 @@ class Answerer:
         metrics: Metrics,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
+        self.observe: Callable[[str, Trial], None] = lambda model, trial: None
         self.pool = pool
         self.system_prompt = system_prompt
         self.max_reply_tokens = max_reply_tokens
@@ -192,7 +194,17 @@ class Admission:
             self._answerer.metrics,
             lambda: model.breaker.responded(ticket),
         )
-        answer = await attempt.answer(asked.redacted(model.policy.redacted))
+        try:
+            answer = await attempt.answer(asked.redacted(model.policy.redacted))
+        except NoAnswerReached:
+            self._answerer.observe(model.name, Trial(attempt.first_token, attempt.elapsed, cut=True))
+            raise
+        except ModelFailure as failure:
+            if not isinstance(failure, ITS_REQUEST):
+                self._answerer.observe(model.name, Trial(attempt.first_token))
+            raise
+        trial = Trial(attempt.first_token, attempt.elapsed, cut=answer.cut is not None)
+        self._answerer.observe(model.name, trial)
         model.breaker.succeeded(ticket)
         return replace(answer, source=self._source(model))
 

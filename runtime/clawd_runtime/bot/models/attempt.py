@@ -106,7 +106,14 @@ class Attempt:
         self._first = first
         self._metrics = metrics
         self._on_first_token = on_first_token
-        self._began = asyncio.get_running_loop().time()
+        self._began = _now()
+        self.first_token: float | None = None
+        """Seconds until the first token."""
+
+    @property
+    def elapsed(self) -> float:
+        """Return the seconds since it began."""
+        return _now() - self._began
 
     async def answer(self, question: ModelQuestion) -> ModelAnswer:
         """Return the answer, or raise a `ModelFailure`.
@@ -134,7 +141,7 @@ class Attempt:
                 raise
             else:
                 self._metrics.model(model.name, "answered" if answer.cut is None else "cut")
-                self._metrics.answer(model.name, asyncio.get_running_loop().time() - self._began)
+                self._metrics.answer(model.name, self.elapsed)
                 return answer
 
     async def _collect(self, prompt: tuple[ChatMessage, ...], question: ModelQuestion) -> ModelAnswer:
@@ -154,7 +161,8 @@ class Attempt:
                         break
                     if not growing.started:
                         self._on_first_token()
-                        self._metrics.first_token(model.name, now() - self._began)
+                        self.first_token = now() - self._began
+                        self._metrics.first_token(model.name, self.first_token)
                     growing.add(piece.text, piece.reasoning, piece.restarts, piece.provisional)
                     if len(growing.text) > LONGEST_ANSWER:
                         end = End("length")
@@ -251,3 +259,7 @@ def _shorter(used: int, refusals: int, *, known: bool) -> int:
     if known:
         return int(SHRINK * used) if refusals <= MOST_SHRINKS else 0
     return used // 2 if refusals == 1 else 0
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

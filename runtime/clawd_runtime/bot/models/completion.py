@@ -78,11 +78,6 @@ class ModelClient:
         return self._address.local
 
     @property
-    def metrics_address(self) -> str | None:
-        """Return the address of the server's metrics; `None` if it is not on this host."""
-        return self._address.metrics
-
-    @property
     def streams(self) -> bool:
         """Return whether its answers are streamed."""
         return self._dialect.stream
@@ -126,6 +121,15 @@ class ModelClient:
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError, RecursionError):
             return "down"
         return "loading" if loading else "down"
+
+    async def measured(self) -> httpx.Response | None:
+        """Return the response with the metrics of its engine; `None` if that is not on this host.
+
+        Raises `httpx.HTTPError`.
+        """
+        if self._address.metrics is None:
+            return None
+        return await self._http.get(self._address.metrics, timeout=PROBE_SECONDS)
 
     async def alive(self) -> bool:
         """Return whether its server responds without a server error."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from clawd_runtime.bot.models.breaker import BreakerRules, BreakerState, CircuitBreaker
 from clawd_runtime.bot.models.completion import Health, ModelClient
@@ -40,7 +40,14 @@ class GuardedModel:
     Everyone who waits at the gate is dismissed when the breaker opens, to go to another model.
     """
 
-    def __init__(self, client: ModelClient, places: int, policy: RemotePolicy = EVERYTHING) -> None:
+    def __init__(
+        self,
+        client: ModelClient,
+        places: int,
+        policy: RemotePolicy = EVERYTHING,
+        closing: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._closing = closing
         self.client = client
         self.name = client.name
         self.policy = policy
@@ -73,10 +80,12 @@ class GuardedModel:
         self.breaker.failed(ticket, after=after or 0.0, certain=certain)
 
     async def close(self) -> None:
-        """End the probes."""
+        """End the probes, and close what only this model used."""
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.gather(self._probing, return_exceptions=True)
+        if self._closing is not None:
+            await self._closing()
 
     def _changed(self) -> None:
         log.info("model %s: circuit breaker %s", self.name, self.breaker.state)

@@ -44,7 +44,12 @@ class ModelPool:
         self, models: Sequence[GuardedModel], select: Callable[[Asker], ModelOrder] | None = None
     ) -> None:
         self._waiting: dict[asyncio.Future[None], None] = {}
-        self._select = select or (lambda asker: ModelOrder(tuple(models)))
+        self._select = select or (lambda asker: ModelOrder(self.models))
+        self.models: tuple[GuardedModel, ...] = ()
+        self.use(models)
+
+    def use(self, models: Sequence[GuardedModel]) -> None:
+        """Use these models from now on."""
         self.models = tuple(models)
         for model in models:
             model.on_change = self._wake

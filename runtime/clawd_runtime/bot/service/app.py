@@ -20,8 +20,9 @@ from clawd_runtime.bot.handling.router import Router
 from clawd_runtime.bot.handling.worker import Worker
 from clawd_runtime.bot.models.answering import Answerer
 from clawd_runtime.bot.models.completion import ModelClient, socket_mounts
+from clawd_runtime.bot.models.fleet import MakeModel, ModelFleet
 from clawd_runtime.bot.models.guarded import GuardedModel
-from clawd_runtime.bot.models.pool import ModelPool
+from clawd_runtime.bot.models.routes import table_of
 from clawd_runtime.bot.policy.current import CurrentPolicy
 from clawd_runtime.bot.policy.enforcement import Enforcement
 from clawd_runtime.bot.policy.file import Policy
@@ -33,6 +34,7 @@ from clawd_runtime.bot.service.http import application
 from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.service.readiness import Readiness
 from clawd_runtime.bot.service.rejections import Rejections
+from clawd_runtime.bot.service.routing import RouteKeeper
 from clawd_runtime.bot.settings import BotSettings, ModelEndpoint
 from clawd_runtime.bot.store.backends.database import OpenDatabase
 from clawd_runtime.bot.store.store import Store
@@ -56,24 +58,14 @@ class BotService:
         self._database = database
         self.store = Store(database, limit=settings.rate_limit_per_minute)
         self.metrics = Metrics()
-        endpoints = _endpoints(settings)
         self._http = httpx.AsyncClient(
-            mounts=socket_mounts(endpoints),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
         )
-        self._models = tuple(
-            ModelClient(name, endpoint, self._http, credentials.get(f"model-{name}-api-key"))
-            for name, endpoint in endpoints
-        )
-        self._pool = ModelPool(
-            tuple(
-                GuardedModel(
-                    client, endpoint.answers_at_once or settings.answers_at_once, endpoint.policy.policy()
-                )
-                for client, (_, endpoint) in zip(self._models, endpoints, strict=True)
-            )
-        )
-        for model in self._pool.models:
+        self._fleet = ModelFleet(table_of(settings.models), self._made(settings.answers_at_once, credentials))
+        self._keeper = RouteKeeper(self._fleet, settings.models.routes, self.store, self.metrics)
+        answerer = Answerer(self._fleet.pool, settings.system_prompt, settings.max_reply_tokens, self.metrics)
+        answerer.observe = self._fleet.observe
+        for model in self._fleet.models.values():
             self.metrics.model_state(model.name, model.state)
         self._rejections = Rejections(self.metrics.rejection)
         self._policy = CurrentPolicy(settings.policy, credentials.named(), self._policy_loaded)
@@ -89,7 +81,7 @@ class BotService:
         self._worker = Worker(
             self.store,
             Router(settings.language, settings.rate_limit_per_minute),
-            Answerer(self._pool, settings.system_prompt, settings.max_reply_tokens, self.metrics),
+            answerer,
             self._channels,
             self.metrics,
             enforcement,
@@ -106,8 +98,11 @@ class BotService:
     def http_application(self) -> Starlette:
         """Return the ASGI application."""
         routes = [route for channel in self._channels.values() for route in channel.routes()]
-        routes.extend(engine_metrics(self._models, self._http))
-        readiness = Readiness(self.store.heartbeat, [model.alive for model in self._models])
+        routes.extend(engine_metrics(self._clients))
+        routes.append(self._keeper.route())
+        readiness = Readiness(
+            self.store.heartbeat, lambda: [client.alive for client in self._clients().values()]
+        )
         return application(routes, self.store, self.metrics, readiness, self._rejections)
 
     async def start(self) -> None:
@@ -116,6 +111,7 @@ class BotService:
         self._membership = asyncio.create_task(self._cluster.run())
         self._begin(self._purge_regularly())
         self._begin(self._policy.keep_current())
+        self._begin(self._keeper.run())
         for channel in self._channels.values():
             self._begin(_keep_running(channel))
 
@@ -132,8 +128,7 @@ class BotService:
 
     async def close(self) -> None:
         """Close connections and database; call after the HTTP server has ended."""
-        for model in self._pool.models:
-            await model.close()
+        await self._fleet.close()
         await self._http.aclose()
         await self._guard_model.close()
         await asyncio.to_thread(self._database.close)
@@ -143,6 +138,22 @@ class BotService:
             self.metrics.policy_invalid()
         else:
             self.metrics.policy(policy.version, len(policy.words))
+
+    def _clients(self) -> dict[str, ModelClient]:
+        return {name: model.client for name, model in self._fleet.models.items()}
+
+    def _made(self, places: int, credentials: Credentials) -> MakeModel:
+        """Return what makes a model; an engine on this host gets a client of its own for its socket."""
+
+        def make(name: str, endpoint: ModelEndpoint) -> GuardedModel:
+            own = None
+            if mounts := socket_mounts(((name, endpoint),)):
+                own = httpx.AsyncClient(mounts=mounts, verify=False, trust_env=False)  # noqa: S501 - no TLS
+            client = ModelClient(name, endpoint, own or self._http, credentials.get(f"model-{name}-api-key"))
+            at_once = endpoint.answers_at_once or places
+            return GuardedModel(client, at_once, endpoint.policy.policy(), own.aclose if own else None)
+
+        return make
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         self._background.append(asyncio.create_task(work))
@@ -156,12 +167,6 @@ class BotService:
             except StoreError as fault:
                 log.error("%s", fault)
             await asyncio.sleep(PURGE_EVERY)
-
-
-def _endpoints(settings: BotSettings) -> tuple[tuple[str, ModelEndpoint], ...]:
-    models = settings.models
-    default = (("default", models.default),)
-    return (*default, ("fallback", models.fallback)) if models.fallback else default
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -28,7 +28,9 @@ from clawd_runtime.errors import SettingsError, StoreError
 
 log = logging.getLogger("clawd.bot")
 
-OPTIONAL = ("model-default-api-key", "model-fallback-api-key", "database-password", "classifier-api-key")
+OPTIONAL = ("database-password", "classifier-api-key")
+OF_MODELS = "model-*-api-key"
+"""Credentials of models, whose names the table of routes has."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +72,9 @@ def credentials_for(settings: BotSettings) -> Credentials:
     ]
     if settings.internal:
         required += internal_tls.CREDENTIALS
-    return read_credentials(_credentials_directory(), required, OPTIONAL)
+    directory = _credentials_directory()
+    of_models = sorted(path.name for path in directory.glob(OF_MODELS)) if directory else []
+    return read_credentials(directory, required, (*OPTIONAL, *of_models))
 
 
 def _credentials_directory() -> Path | None:

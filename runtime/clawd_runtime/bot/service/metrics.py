@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,6 +120,20 @@ class Metrics:
             ("model", "state"),
             registry=self.registry,
         )
+        self._route_version = Gauge(
+            "clawd_route_version", "Version of the table of routes in use.", registry=self.registry
+        )
+        self._route_readable = Gauge(
+            "clawd_route_file_readable",
+            "0 while the file of the table of routes has a mistake, and the former table stays in use.",
+            registry=self.registry,
+        )
+        self._route_share = Gauge(
+            "clawd_route_share_percent",
+            "Percentage of the conversations that a model answers first.",
+            ("model",),
+            registry=self.registry,
+        )
         self._reasoning = Counter(
             "clawd_model_reasoning_tokens_total",
             "Tokens of reasoning, which is not shown; estimated if the server does not count them.",
@@ -230,6 +244,14 @@ class Metrics:
         self._usable.labels(name).set_function(lambda: state().usable)
         self._places.labels(name, "answering").set_function(lambda: state().answering)
         self._places.labels(name, "waiting").set_function(lambda: state().waiting)
+
+    def routes(self, version: int, shares: Mapping[str, int], *, readable: bool) -> None:
+        """Record the table of routes in use."""
+        self._route_version.set(version)
+        self._route_readable.set(readable)
+        self._route_share.clear()
+        for name, share in shares.items():
+            self._route_share.labels(name).set(share)
 
     def reasoning(self, name: str, tokens: int) -> None:
         """Add the tokens that a model has used for reasoning."""

@@ -43,22 +43,33 @@ class Probe:
 class Readiness:
     """The checks of a bot.
 
-    `store` writes to the database: a read-only one cannot store messages. `models` probe the models' servers;
-    one that responds is enough, so a fallback that hangs or is down does not matter while the default works.
+    `store` writes to the database: a read-only one cannot store messages. `models` returns the probes of the
+    models' servers; one that responds is enough, so a fallback that hangs or is down does not matter while
+    the default works.
     """
 
-    def __init__(self, store: Callable[[], Awaitable[None]], models: Sequence[ReadinessCheck]) -> None:
+    def __init__(
+        self, store: Callable[[], Awaitable[None]], models: Callable[[], Sequence[ReadinessCheck]]
+    ) -> None:
         self._store_writes = store
         self._store = Probe(self._writes)
-        self._models = tuple(
-            Probe(model, keep=KEEP_ALIVE_SECONDS, keep_failure=KEEP_DEAD_SECONDS) for model in models
-        )
+        self._models = models
+        self._probes: dict[ReadinessCheck, Probe] = {}
         self._problem = ""
 
     async def checks(self) -> dict[str, bool]:
         """Return the state of the database and of the models, true if usable."""
-        database, engine = await asyncio.gather(_any((self._store,)), _any(self._models))
+        database, engine = await asyncio.gather(_any((self._store,)), _any(self._of_models()))
         return {"database": database, "engine": engine}
+
+    def _of_models(self) -> Sequence[Probe]:
+        """Return a probe for each present model, the former one if there is one."""
+        self._probes = {
+            model: self._probes.get(model)
+            or Probe(model, keep=KEEP_ALIVE_SECONDS, keep_failure=KEEP_DEAD_SECONDS)
+            for model in self._models()
+        }
+        return tuple(self._probes.values())
 
     async def _writes(self) -> bool:
         try:

@@ -105,6 +105,10 @@ class Store:
         """See `ports.Inbox`."""
         return await self._database.run(lambda c: inbox.get_state(c, channel, name), kind="read")
 
+    async def set_state(self, channel: str, state: Mapping[str, str]) -> None:
+        """Store values under the name of a channel, or of something else."""
+        await self._database.run(lambda c: inbox.set_state(c, channel, state))
+
     async def use_token(self, token: str, request: str, expires_at: float) -> TokenUse:
         """See `ports.Inbox`."""
         now = self._clock()

@@ -17,10 +17,13 @@ async def scrape(endpoint: str, engine: Callable[[httpx.Request], httpx.Response
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(engine)) as http:
         model = ModelClient("default", ModelEndpoint(endpoint=endpoint, model="m"), http)
-        app = Starlette(routes=list(engine_metrics((model,), http)))
+        app = Starlette(routes=list(engine_metrics(lambda: {"default": model})))
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://bot") as prometheus:
-            return await prometheus.get("/engine/metrics")
+            named = await prometheus.get("/engine/default/metrics")
+            assert named.status_code == (await prometheus.get("/engine/metrics")).status_code
+            assert (await prometheus.get("/engine/other/metrics")).status_code == 404
+            return named
 
 
 async def test_engine_metrics_are_forwarded() -> None:

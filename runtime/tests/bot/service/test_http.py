@@ -46,7 +46,7 @@ async def call(store: Store, *requests: tuple[str, str, object], alive: bool = T
         return alive
 
     await store.join(next(NUMBERS), ())
-    readiness = Readiness(store.heartbeat, [model_alive])
+    readiness = Readiness(store.heartbeat, lambda: [model_alive])
     app = application([Route("/echo", _echo, methods=["POST"])], store, Metrics(), readiness)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://bot") as client:

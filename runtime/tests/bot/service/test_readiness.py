@@ -81,7 +81,7 @@ async def test_ready_with_one_responding_model(
     models: Models, engine: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readiness, "WITHIN_SECONDS", 0.1)
-    assert (await Readiness(writes, models).checks()) == {"database": True, "engine": engine}
+    assert (await Readiness(writes, lambda: models).checks()) == {"database": True, "engine": engine}
 
 
 @pytest.mark.parametrize("store", [cannot_write, hangs_writing])
@@ -89,11 +89,11 @@ async def test_readonly_database_is_not_ready(
     store: Callable[[], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readiness, "WITHIN_SECONDS", 0.1)
-    assert (await Readiness(store, [works]).checks()) == {"database": False, "engine": True}
+    assert (await Readiness(store, lambda: [works]).checks()) == {"database": False, "engine": True}
 
 
 async def test_repeated_problem_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    checks = Readiness(cannot_write, [works])
+    checks = Readiness(cannot_write, lambda: [works])
     for _ in range(3):
         await checks.checks()
     assert caplog.text.count("not ready: disk full") == 1
@@ -111,7 +111,7 @@ async def test_slow_check_runs_once_and_counts_for_next_request(
         await asyncio.sleep(0.2)
         return True
 
-    checks = Readiness(writes, [slow])
+    checks = Readiness(writes, lambda: [slow])
     answers = [(await checks.checks())["engine"] for _ in range(3)]
     await asyncio.sleep(0.2)
     assert [*answers, (await checks.checks())["engine"]] == [False, False, False, True]

@@ -1,0 +1,162 @@
+"""The keeper of the routes: it reads the table again when its file changes, and shares verdicts with others.
+
+A verdict about a version of the table is stored in the database, so every bot on it follows the first one
+that has seen enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from clawd_runtime.bot.models.fleet import ModelFleet
+from clawd_runtime.bot.models.routes import DEFAULT, FALLBACK, load_routes
+from clawd_runtime.bot.service.metrics import Metrics
+from clawd_runtime.bot.store.store import Store
+from clawd_runtime.errors import SettingsError, StoreError
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY = 1.0
+# How often the verdicts of other bots are read while a model has a share.
+AGREE_EVERY = 5.0
+VERDICTS = "routes"
+"""The name of verdicts in the table of the channels' values."""
+
+_Stamp = tuple[int, int, int]
+
+
+class RouteKeeper:
+    """Keeps `fleet` in agreement with `file` (None: the table never changes) and with the other bots."""
+
+    def __init__(self, fleet: ModelFleet, file: Path | None, store: Store, metrics: Metrics) -> None:
+        self._fleet = fleet
+        self._file = file
+        self._store = store
+        self._metrics = metrics
+        self._stamp = _stamp(file)
+        self._agree_at = 0.0
+        self.problem = ""
+        """Why the present file is not used; empty if it is."""
+        self._show()
+
+    async def run(self) -> None:
+        """Keep the routes until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def look(self) -> None:
+        """Read the file if it changed, and the verdicts if they are due."""
+        stamp = _stamp(self._file)
+        if self._file is not None and stamp != self._stamp:
+            self._stamp = stamp
+            await self._read(self._file)
+        now = asyncio.get_running_loop().time()
+        if any(self._fleet.shares().values()):
+            for name, reason in self._fleet.objections().items():
+                self._fleet.stop(name, reason)
+                await self._tell(name, reason)
+            if now >= self._agree_at:
+                self._agree_at = now + AGREE_EVERY
+                await self._agree()
+        await self._fleet.close_idle()
+        self._show()
+
+    def route(self) -> BaseRoute:
+        """Return the route `GET /routes`: the table as this bot uses it."""
+
+        async def shown(_: Request) -> Response:
+            return JSONResponse(self.view())
+
+        return Route("/routes", shown)
+
+    def view(self) -> dict[str, Any]:
+        """Return the table as this bot uses it, and the state of its models."""
+        fleet = self._fleet
+        shares = fleet.shares()
+        return {
+            "version": fleet.table.version,
+            "problem": self.problem,
+            "models": {
+                name: {
+                    "model": fleet.table.models[name].model,
+                    "share": _share(name, shares),
+                    "declared_share": fleet.table.shares.get(name),
+                    "stopped": fleet.stopped.get(name),
+                    "breaker": model.breaker.state,
+                    "health": model.health,
+                    "answering": model.gate.inside,
+                    "waiting": model.gate.waiting,
+                    "judged": fleet.judge.count(name),
+                }
+                for name, model in fleet.models.items()
+            },
+        }
+
+    async def _read(self, file: Path) -> None:
+        try:
+            table = await asyncio.to_thread(load_routes, file)
+        except SettingsError as error:
+            self.problem = str(error)
+            log.error("routes: the former table stays in use: %s", error)
+            return
+        self.problem = ""
+        self._fleet.apply(table)
+        self._agree_at = 0.0
+        for model in self._fleet.models.values():
+            self._metrics.model_state(model.name, model.state)
+        log.info("routes: version %d, shares %s", table.version, dict(table.shares) or "none")
+
+    async def _tell(self, name: str, reason: str) -> None:
+        try:
+            await self._store.set_state(VERDICTS, {self._key(name): reason})
+        except StoreError as fault:
+            log.error("%s", fault)
+
+    async def _agree(self) -> None:
+        """Take over the verdicts of other bots about this version."""
+        for name, share in tuple(self._fleet.shares().items()):
+            if not share:
+                continue
+            try:
+                reason = await self._store.state(VERDICTS, self._key(name))
+            except StoreError as fault:
+                log.error("%s", fault)
+                return
+            if reason is not None:
+                self._fleet.stop(name, reason)
+
+    def _key(self, name: str) -> str:
+        return f"{self._fleet.table.version}:{name}"
+
+    def _show(self) -> None:
+        fleet = self._fleet
+        shares = fleet.shares()
+        self._metrics.routes(
+            fleet.table.version,
+            {name: _share(name, shares) for name in fleet.models},
+            readable=not self.problem,
+        )
+
+
+def _share(name: str, shares: Mapping[str, int]) -> int:
+    if name == DEFAULT:
+        return 100 - sum(shares.values())
+    return 0 if name == FALLBACK else shares.get(name, 0)
+
+
+def _stamp(file: Path | None) -> _Stamp | None:
+    """Return what differs after every change of the file; None if it is not there."""
+    try:
+        status = file.stat() if file else None
+    except OSError:
+        return None
+    return (status.st_mtime_ns, status.st_size, status.st_ino) if status else None
