@@ -46,7 +46,7 @@ RELEASE ?=
 INVENTORY := $(if $(filter-out 1,$(HOSTS)),.sandbox/inventory.yml,sandbox)
 # For make down: `keep` keeps the cache, which contains the engine that takes minutes to build.
 CACHE ?= remove
-CACHED := digests engine locks models partial releases sandbox wheels
+CACHED := digests engine locks models partial releases sandbox toolbox wheels
 # For molecule/.
 SCENARIOS ?= default cluster
 export CLAWD_TEST_NGINX ?= $(CURDIR)/$(VENV)/tools/usr/sbin/nginx

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from commands.model_tools.inspect import inspect
+from commands.model_tools.quantize import quantize
 
-TOOLS = (inspect,)
+TOOLS = (inspect, quantize)
 """All of them, for the group `model`."""

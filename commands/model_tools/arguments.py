@@ -33,3 +33,23 @@ def slots_option(function: Command) -> Command:
 def json_option(function: Command) -> Command:
     """Add the option `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
+
+
+def output_option(function: Command) -> Command:
+    """Add the option `--output`."""
+    return click.option(
+        "--output", "-o", type=click.Path(path_type=Path), metavar="FILE",
+        help="File to write; by default next to the model, with the quantisation in its name.",
+    )(function)  # fmt: skip
+
+
+def force_option(function: Command) -> Command:
+    """Add the option `--force`."""
+    return click.option("--force", is_flag=True, help="Replace the file if it exists.")(function)
+
+
+def requantize_option(function: Command) -> Command:
+    """Add the option `--requantize`."""
+    return click.option(
+        "--requantize", is_flag=True, help="Accept a model that is quantised already; the result is worse."
+    )(function)

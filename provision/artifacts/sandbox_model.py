@@ -7,16 +7,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
-from inventory.errors import ArtifactError, ToolError
+from inventory.errors import ArtifactError
 from inventory.model_files.gguf import read_header
 from provision.artifacts import lockfile, pip
-from provision.artifacts.engine import variants
-from provision.artifacts.engine.wheel import engine_wheels
-from provision.artifacts.host_kind import HostKind
-from provision.artifacts.release import release_for
+from provision.artifacts.toolbox import site_packages
 from provision.local.cache import Cache, digest_of, sha256_of
 from provision.local.report_progress import ReportProgress, silent
 
@@ -47,18 +43,11 @@ def sandbox_model(target: Path, cache: Cache, progress: ReportProgress = silent)
 
 
 def _make(work: Path, cache: Cache, progress: ReportProgress) -> None:
-    kind = HostKind.of_this_machine()
-    if kind is None:
-        raise ToolError(
-            "cannot run the sandbox: it needs Linux on x86_64 or aarch64 with glibc and Python 3.11 or newer",
-            advice="run it on a Debian machine, real or virtual",
-        )
-    kind = replace(kind, cpu=variants.of_this_machine())
     with cache.workspace() as temporary:
+        packages = site_packages(cache, progress)
         original = _fetch(temporary, progress)
-        site_packages = _unpacked_release(kind, temporary, cache, progress)
         progress(f"converting the sandbox's model to {_QUANTISATION}")
-        _convert(original, work / _MODEL, site_packages)
+        _convert(original, work / _MODEL, packages)
     read_header(work / _MODEL)
 
 
@@ -77,19 +66,11 @@ def _fetch(folder: Path, progress: ReportProgress) -> Path:
     return target
 
 
-def _unpacked_release(kind: HostKind, folder: Path, cache: Cache, progress: ReportProgress) -> Path:
-    engine = engine_wheels([kind], cache, progress=progress)[kind]
-    release = release_for(kind, engine, cache, progress=progress)
-    # The archive was built by this program; Debian 12's Python 3.11 lacks tarfile's filters.
-    shutil.unpack_archive(release.archive.archive, folder / "release", "gztar")
-    return folder / "release" / "site-packages"
-
-
-def _convert(source: Path, target: Path, site_packages: Path) -> None:
+def _convert(source: Path, target: Path, packages: Path) -> None:
     module = "clawd_runtime.engine.llama.quantise"
     done = subprocess.run(
         [sys.executable, "-P", "-B", "-m", module, str(source), str(target), _QUANTISATION],
-        env={**os.environ, "PYTHONPATH": str(site_packages)},
+        env={**os.environ, "PYTHONPATH": str(packages)},
         capture_output=True,
         text=True,
         errors="replace",

@@ -17,7 +17,7 @@ from inventory.errors import ArtifactError
 from provision.local import user
 from provision.local.report_progress import ReportProgress, silent
 
-KINDS = ("engine", "wheels", "releases", "models", "digests")
+KINDS = ("engine", "wheels", "releases", "toolbox", "models", "digests")
 """The kinds of entries; other folders of the cache are used by other modules."""
 
 _STALE_AFTER = 24 * 3600.0

@@ -6,7 +6,7 @@ import ctypes
 import logging
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import llama_cpp
@@ -20,9 +20,13 @@ _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 
 
 class Complaints:
-    """The last errors that llama.cpp logged, and how many layers out of how many it offloaded to GPUs."""
+    """The last errors that llama.cpp logged, and how many layers out of how many it offloaded to GPUs.
 
-    def __init__(self) -> None:
+    `on_line` receives every line, also those that are no errors.
+    """
+
+    def __init__(self, on_line: Callable[[str], None] | None = None) -> None:
+        self.on_line = on_line
         self.lines: deque[str] = deque(maxlen=8)
         self.offloaded: tuple[int, int] | None = None
 
@@ -36,6 +40,9 @@ _listeners: list[Complaints] = []
 
 def _receive(level: int, text: bytes, _user_data: object) -> None:
     line = text.decode(errors="replace").strip()
+    for listener in _listeners:
+        if listener.on_line is not None:
+            listener.on_line(line)
     if level == _INFO and (match := _OFFLOADED.search(line)):
         for listener in _listeners:
             listener.offloaded = int(match[1]), int(match[2])
@@ -57,9 +64,12 @@ def take_over_log() -> None:
 
 
 @contextmanager
-def capture_log() -> Iterator[Complaints]:
-    """Collect the errors that llama.cpp logs inside the block; `take_over_log` must have been called."""
-    complaints = Complaints()
+def capture_log(on_line: Callable[[str], None] | None = None) -> Iterator[Complaints]:
+    """Collect the errors that llama.cpp logs inside the block; `take_over_log` must have been called.
+
+    `on_line` receives every line that it logs; it must not raise.
+    """
+    complaints = Complaints(on_line)
     _listeners.append(complaints)
     try:
         yield complaints

@@ -1,0 +1,119 @@
+"""Quantisation of a model's file with llama.cpp."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from inventory.errors import ClawdError
+from inventory.model_files.gguf import GgufHeader, read_header
+from inventory.model_files.tensor_types import is_quantised, main_type
+from provision.local.report_progress import ReportProgress, silent
+from provision.model_tools.inspection import check_exists
+from provision.model_tools.kinds import KINDS
+from provision.model_tools.output_file import written
+from provision.model_tools.worker import ToolWorker
+
+_AT_END = re.compile(rf"[-_.](?:{'|'.join(KINDS)}|FP32|FP16)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantisation:
+    """A file before and after its quantisation. Sizes are in bytes.
+
+    `fallback` is the number of tensors whose shape `kind` does not allow: llama.cpp gave them a larger type.
+    """
+
+    source: Path
+    target: Path
+    kind: str
+    before: GgufHeader
+    after: GgufHeader
+    source_size: int
+    target_size: int
+    fallback: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the quantisation as plain data."""
+        return {
+            "source": str(self.source),
+            "target": str(self.target),
+            "kind": self.kind,
+            "source_size": self.source_size,
+            "target_size": self.target_size,
+            "tensor_types_before": [asdict(share) for share in self.before.tensor_types],
+            "tensor_types_after": [asdict(share) for share in self.after.tensor_types],
+            "fallback_tensors": self.fallback,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def default_target(source: Path, kind: str, mark: str = "") -> Path:
+    """Return the path next to `source` with `kind` in its name in place of the source's own quantisation."""
+    stem = _AT_END.sub("", source.stem)
+    return source.with_name(f"{stem}{mark}-{kind.lower()}.gguf")
+
+
+def quantise(
+    source: Path,
+    target: Path,
+    kind: str,
+    worker: ToolWorker,
+    *,
+    replace: bool = False,
+    progress: ReportProgress = silent,
+) -> Quantisation:
+    """Write `source` in another quantisation to `target` and return what changed.
+
+    Raises `ClawdError` when the source cannot be read, the target exists, or the conversion fails.
+    """
+    check_exists(source)
+    check_other(source, target)
+    before = read_header(source)
+    check_quantisable(source, before)
+    started = time.monotonic()
+    with written(target, replace=replace) as partial:
+        arguments = {"source": source, "destination": partial, "kind": kind.lower()}
+        made = worker.run("quantise", arguments, what=f"quantise {source}", progress=progress)
+        after = read_header(partial)
+        size = partial.stat().st_size
+    return Quantisation(
+        source,
+        target,
+        kind,
+        before,
+        after,
+        source.stat().st_size,
+        size,
+        int(made["fallback"]),
+        time.monotonic() - started,
+    )
+
+
+def check_other(source: Path, target: Path) -> None:
+    """Raise `ClawdError` when a tool would write over its own source."""
+    if target.exists() and source.samefile(target):
+        raise ClawdError(f"cannot write {target}: it is the source itself", advice="name another --output")
+
+
+def check_quantisable(source: Path, header: GgufHeader) -> None:
+    """Raise `ClawdError` for a file that is no whole model."""
+    if header.split_count > 1:
+        raise ClawdError(
+            f"cannot quantise {source}: it is one of {header.split_count} parts",
+            advice="join them into one file with `llama-gguf-split --merge`",
+        )
+    if header.tensors == 0 or header.kind in ("adapter", "lora", "controlvector", "imatrix", "mmproj"):
+        raise ClawdError(
+            f"cannot quantise {source}: it is no model ({header.kind or 'only a vocabulary'})",
+            advice="name the GGUF file of the model itself",
+        )
+
+
+def requantises(header: GgufHeader) -> str:
+    """Return the quantisation that the weights have already; empty when they have full precision."""
+    return main_type(header.tensor_types) if is_quantised(header.tensor_types) else ""
