@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clawd_runtime.bot.channels.base import AnswerProgress
 from clawd_runtime.bot.policy.file import Policy
+from clawd_runtime.bot.policy.folding.text import FoldedText
 from clawd_runtime.bot.policy.stage import WordStage
 from clawd_runtime.bot.policy.values import Hit
+from clawd_runtime.bot.policy.words import WordLists
+from clawd_runtime.bot.text.markdown.guard import guarded
+from clawd_runtime.bot.text.markdown.layout import laid_out
+from clawd_runtime.bot.text.markdown.reading import read_markdown
+from clawd_runtime.bot.values import Content
 from clawd_runtime.errors import RuntimeFault
 from clawd_runtime.visible import is_blank
+
+# What Markdown does not show as it is written, apart from marks, which are symbols within words anyway.
+HIDES_TEXT = re.compile(r"[&<]|\]\s*[(\[:]")
 
 
 class AnswerBlocked(RuntimeFault):
@@ -41,7 +51,7 @@ class AnswerCheck:
 
     def progress(self, shown: AnswerProgress) -> AnswerProgress:
         """Return a progress that passes on to `shown` only what is permitted."""
-        return _CheckedProgress(self._words_stage, shown)
+        return _CheckedProgress(self._words, shown)
 
     def complete(self, text: str) -> CheckedAnswer:
         """Return the answer as it may be shown and stored; raise `AnswerBlocked` if it may not be."""
@@ -49,20 +59,45 @@ class AnswerCheck:
         permitted = stage.feed(text) + stage.finish()
         if stage.blocked:
             raise AnswerBlocked(stage.blocked)
+        if hit := hit_when_rendered(permitted, self._words):
+            raise AnswerBlocked(hit)
         return CheckedAnswer(permitted, tuple(stage.hits))
 
     def _words_stage(self) -> WordStage:
         return WordStage(self._words)
 
 
+def hit_when_rendered(markdown: str, words: WordLists) -> Hit | None:
+    """Return a forbidden word that only becomes visible when Markdown is rendered.
+
+    Links, references of characters and HTML can stand within a word; text without them is not rendered.
+    """
+    if not HIDES_TEXT.search(markdown):
+        return None
+    text = FoldedText(_rendered(markdown))
+    hits = (words.hit(match, text) for match in words.matches(text))
+    return next((hit for hit in hits if hit.acts), None)
+
+
+def _rendered(markdown: str) -> str:
+    found: list[Content] = []
+
+    def keep(source: str) -> Sequence[Content]:
+        found.append(Content(laid_out(read_markdown(source)).text))
+        return found
+
+    guarded(keep, markdown)
+    return found[0].text if found else markdown
+
+
 class _CheckedProgress:
-    def __init__(self, new_stage: Callable[[], WordStage], shown: AnswerProgress) -> None:
-        self._new_stage = new_stage
+    def __init__(self, words: WordLists, shown: AnswerProgress) -> None:
+        self._words = words
         self._shown = shown
         self._restart()
 
     def _restart(self) -> None:
-        self._stage = self._new_stage()
+        self._stage = WordStage(self._words)
         self._seen = ""
         self._permitted = ""
 
@@ -76,5 +111,5 @@ class _CheckedProgress:
             raise AnswerBlocked(self._stage.blocked)
         if permitted:
             self._permitted += permitted
-            if not is_blank(self._permitted):
+            if not is_blank(self._permitted) and not hit_when_rendered(self._permitted, self._words):
                 self._shown.show(self._permitted)

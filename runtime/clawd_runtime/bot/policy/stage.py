@@ -34,7 +34,7 @@ class WordStage:
             return ""
         self._text.append(piece)
         self._held += piece
-        return self._decide(self._whole_character(self._words.undecided(self._text.units)))
+        return self._decide(self._whole_character(self._words.undecided(self._text)))
 
     def finish(self) -> str:
         """Return the rest, at the end of the text."""
@@ -51,7 +51,11 @@ class WordStage:
         """Return the text before this unit, with what is forbidden in it hidden, and drop it."""
         text = self._text
         end = text.starts[units] if units < len(text.starts) else text.end
-        decided = [self._words.hit(each, text) for each in self._words.matches(text) if each.start < units]
+        decided = (
+            [self._words.hit(each, text) for each in self._words.matches(text) if each.start < units]
+            if units
+            else []
+        )
         released = []
         for hit in decided:
             if hit.acts and hit.action == "block":

@@ -5,6 +5,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import ahocorasick
 
@@ -83,15 +85,27 @@ class WordLists:
             replacement=group.replacement,
         )
 
-    def undecided(self, units: str) -> int:
-        """Return where the longest end of `units` begins that may still become a word, or a longer one."""
-        length = len(units)
+    def undecided(self, text: FoldedText) -> int:
+        """Return where the longest end of `text` begins that may still become a word, or another one."""
+        length = len(text.units)
         earliest = max(0, length - LONGEST_WORD)
-        tails = [(automaton, self._heard(automaton, units[earliest:])) for automaton in self._automata]
+        tails = [(automaton, self._heard(automaton, text.units[earliest:])) for automaton in self._automata]
         for start in range(length - earliest):
-            if any(automaton.match(tail[start:]) for automaton, tail in tails):
-                return earliest + start
+            for automaton, tail in tails:
+                if automaton.match(tail[start:]) and not self._is_complete(
+                    automaton, tail[start:], text, earliest + start
+                ):
+                    return earliest + start
         return length
+
+    def _is_complete(self, automaton: Any, units: str, text: FoldedText, start: int) -> bool:
+        """Return whether the end of `text` is a word of which nothing that follows makes another one."""
+        return (
+            automaton.exists(units)
+            and text.scripts[-1] == "unspaced"
+            and not any(text.gaps[start + 1 :])
+            and len(list(islice(automaton.keys(units), 2))) == 1
+        )
 
     def matches(self, text: FoldedText) -> list[Match]:
         """Return the words in `text` that count, by their place.

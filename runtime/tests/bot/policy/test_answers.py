@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+
+from clawd_runtime.bot.policy.answers import AnswerBlocked, AnswerCheck
+from clawd_runtime.bot.policy.file import Policy
+from clawd_runtime.bot.policy.rules import InputRules
+from clawd_runtime.bot.policy.values import WordGroup
+from clawd_runtime.bot.policy.words import WordLists
+
+
+class Shown:
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def show(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def check() -> AnswerCheck:
+    groups = (WordGroup("masked", ("法轮功",)), WordGroup("blocked", ("炸弹制作",), action="block"))
+    return AnswerCheck(Policy("1", WordLists(groups), InputRules(())))
+
+
+def test_progress_shows_only_what_is_permitted() -> None:
+    shown = Shown()
+    progress = check().progress(shown)
+    for text in ("我", "我信法", "我信法轮", "我信法轮功", "我信法轮功吗"):
+        progress.show(text)
+    assert shown.texts == ["我", "我信", "我信＊＊＊", "我信＊＊＊吗"]
+
+
+def test_another_beginning_restarts_the_check() -> None:
+    shown = Shown()
+    progress = check().progress(shown)
+    for text in ("答案是法", "另一个答案", "另一个答案轮功", "另一个答案轮功法轮功。"):
+        progress.show(text)
+    assert shown.texts == ["答案是", "另一个答案", "另一个答案轮功", "另一个答案轮功＊＊＊。"]
+
+
+def test_blocking_word_stops_the_answer_before_it_is_visible() -> None:
+    shown = Shown()
+    progress = check().progress(shown)
+    progress.show("关于炸弹")
+    with pytest.raises(AnswerBlocked):
+        progress.show("关于炸弹制作")
+    assert shown.texts == ["关于"]
+    with pytest.raises(AnswerBlocked):
+        check().complete("关于炸弹制作")
+
+
+@pytest.mark.parametrize(
+    "markdown",
+    [
+        "法[轮](https://example.org)功",
+        "[法轮](https://example.org/a)功",
+        "&#27861;轮功",
+        "法&#x8f6e;功",
+        "[法轮][1]功\n\n[1]: https://example.org",
+    ],
+)
+def test_word_that_appears_only_when_rendered_is_never_shown(markdown: str) -> None:
+    shown = Shown()
+    progress = check().progress(shown)
+    for length in range(1, len(markdown) + 1):
+        progress.show(markdown[:length])
+    assert markdown not in shown.texts
+    with pytest.raises(AnswerBlocked):
+        check().complete(markdown)
+
+
+@pytest.mark.parametrize("markdown", ["[文档](https://example.org) & <b>x</b>", "1 < 2 &amp; 3", "**法**国"])
+def test_ordinary_markdown_passes(markdown: str) -> None:
+    assert check().complete(markdown).text == markdown
+
+
+def test_complete_answer_has_its_hits() -> None:
+    answer = check().complete("法輪功和法轮功")
+    assert answer.text == "＊＊＊和＊＊＊"
+    assert [(hit.rule, hit.entry) for hit in answer.hits] == [("masked", "法轮功")] * 2
