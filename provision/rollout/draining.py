@@ -1,6 +1,6 @@
 """Draining of bots: nginx hosts in front of a bot stop sending it requests, and send them again.
 
-Which hosts are drained: `provision.rollout.order.stages`. At which nginx hosts:
+Which hosts are drained: `provision.rollout.stages.stages`. At which nginx hosts:
 `deploys.topology.bots.drained_at`.
 """
 

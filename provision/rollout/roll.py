@@ -15,8 +15,8 @@ from provision.local.concurrency import for_each
 from provision.plan import HostResult, Plan, Status
 from provision.progress import RunProgress
 from provision.rollout.draining import Drain
-from provision.rollout.order import Stage
 from provision.rollout.plan_changes import changes_bot
+from provision.rollout.stages import Stage
 
 
 def roll(

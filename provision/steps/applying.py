@@ -17,7 +17,7 @@ from provision.connection.session import Session
 from provision.plan import HostPlan, HostResult, Plan, Result
 from provision.preflight import doctor
 from provision.progress import RunProgress
-from provision.rollout import former_addresses, order, plan_changes
+from provision.rollout import former_addresses, plan_changes, stages
 from provision.rollout.draining import Drain
 from provision.rollout.roll import roll, unreached
 from provision.rollout.rollback import Rollback
@@ -55,10 +55,10 @@ def apply(
     with _stop_on_interrupt(stopping, run.progress):
         return Result(
             roll(
-                order.stages(
+                stages.stages(
                     inventory,
                     planned,
-                    order.HostStates(
+                    stages.HostStates(
                         serving=serving, nodes=nodes, passing=passing, renewing=renewing, lacking=lacking
                     ),
                 ),

@@ -91,8 +91,8 @@ def files_in(text: str) -> set[str]:
 
 
 def test_names_of_files_on_a_page_are_found() -> None:
-    text = "`provision/rollout/order.py`, `provision/nothing.py`, `deploys/<component>/deploy.py`"
-    assert files_in(text) == {"provision/rollout/order.py", "provision/nothing.py"}
+    text = "`provision/rollout/stages.py`, `provision/nothing.py`, `deploys/<component>/deploy.py`"
+    assert files_in(text) == {"provision/rollout/stages.py", "provision/nothing.py"}
     assert sum(len(files_in(page.read_text())) for page in PAGES) > 100
 
 

@@ -24,8 +24,8 @@ from inventory.errors import HostError
 from inventory.model import Inventory
 from provision.plan import FileChange, HostPlan, Plan, PlannedOperation
 from provision.rollout import former_addresses
-from provision.rollout.order import HostStates, stages
 from provision.rollout.plan_changes import UPSTREAMS, changes_upstreams
+from provision.rollout.stages import HostStates, stages
 from provision.selection import Selection, assign
 
 BOTH = ["runtime", "nginx"]

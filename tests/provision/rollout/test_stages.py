@@ -21,9 +21,9 @@ from provision.plan import FileChange, HostPlan, HostResult, Plan, PlannedOperat
 from provision.progress import Silent
 from provision.rollout import draining
 from provision.rollout.draining import Drain, fronts_beside
-from provision.rollout.order import HostStates, Stage, stages
 from provision.rollout.plan_changes import changes_authority, changes_upstreams
 from provision.rollout.roll import roll, unreached
+from provision.rollout.stages import HostStates, Stage, stages
 
 BOT = PlannedOperation("runtime", "Service clawd-bot", changes=True)
 NODE = PlannedOperation("elasticsearch", "Service elasticsearch", changes=True)
