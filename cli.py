@@ -18,6 +18,7 @@ from commands.hosts import drift, history, plan, remove, up, verify
 from commands.inventory import inventory
 from commands.model import model
 from commands.options import GroupWithExamples
+from commands.policy import policy
 from commands.running import INTERRUPTED, Trail
 from commands.sandbox import sandbox
 from inventory.errors import ClawdError, with_hint
@@ -42,7 +43,20 @@ def program() -> None:
     """Turn bare Linux servers into a team's AI assistant and maintain them."""
 
 
-for command in (up, remove, plan, drift, verify, history, completion, chat, inventory, model, sandbox):
+for command in (
+    up,
+    remove,
+    plan,
+    drift,
+    verify,
+    history,
+    completion,
+    chat,
+    inventory,
+    policy,
+    model,
+    sandbox,
+):
     program.add_command(command)
 
 

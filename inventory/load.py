@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from inventory import rules
 from inventory.errors import ClawdError, InventoryError, Mistake, SecretError
-from inventory.local_files import certificates, contents
+from inventory.local_files import certificates, contents, policy
 from inventory.model import Inventory
 from inventory.public_view import digest, public_view
 from inventory.reading.error_messages import Wrong, wrongs
@@ -93,7 +93,7 @@ def load(path: Path, resolve_secrets: bool = True, more: tuple[InventoryRule, ..
     mistakes += [wrong.at(source) for wrong in found if not _within(wrong.path, settled)]
     checks = rules.RULES + more
     if resolve_secrets:
-        checks += (*rules.secrets.RULES, contents.files, certificates.provided)
+        checks += (*rules.secrets.RULES, contents.files, certificates.provided, policy.policy)
     broken = list(_broken_rules(inventory, checks, source, [*pruned, *settled]))
     mistakes += [mistake for mistake, is_warning in broken if not is_warning]
     if mistakes:

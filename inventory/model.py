@@ -24,6 +24,7 @@ from inventory.sections.models import Models
 from inventory.sections.monitoring import Monitoring
 from inventory.sections.nginx import Nginx
 from inventory.sections.nvidia import Nvidia
+from inventory.sections.policy import ContentPolicy
 from inventory.sections.rollout import Rollout
 from inventory.sections.runtime import Runtime
 from inventory.sections.tls import Tls
@@ -46,6 +47,7 @@ class Inventory(Declared):
     models: Models = Field(description="Language models that answer.")
     channels: Channels = Field(Channels(), description="Channels through which people use the bot.")
     bot: Bot = Field(Bot(), description="Settings of the bot.")
+    policy: ContentPolicy | None = Field(None, description="What may be asked and said.")
     runtime: Runtime = Field(Runtime(), description="How engine and bot run on hosts.")
     rollout: Rollout = Field(Rollout(), description="How changes are rolled out to several runtime hosts.")
     nginx: Nginx = Field(Nginx(), description="Reverse proxy in front of the bots.")

@@ -18,13 +18,14 @@ from functools import partial
 
 from inventory.errors import ClawdError, ConnectError, with_hint
 from inventory.load import digest
-from provision import component_state, run_journal
+from provision import component_state, policy_log, run_journal
 from provision.artifacts.select import gather
 from provision.connecting import connected, settled
 from provision.connection.lock import Locks
 from provision.connection.session import Session, links_to
 from provision.local.ask import SecretPrompt, Terminal
 from provision.plan import Plan
+from provision.policy_log import PolicyRecord
 from provision.preflight import capacity, ownership
 from provision.rollout import authority_rotation, former_addresses
 from provision.run import Exit, Outcome, Run
@@ -247,6 +248,18 @@ def remove(run: Run, confirm: Callable[[Plan], bool]) -> Outcome:
         result = apply(run, session, planned)
         notes = record(run, session, result, removing)
     return conclude(planned, result, None, unreachable, notes)
+
+
+def policy_records(
+    run: Run, message: int | None, limit: int
+) -> tuple[Mapping[str, tuple[PolicyRecord, ...]], Mapping[str, ConnectError]]:
+    """Return what bots found by their policy, oldest first, and the hosts that cannot be reached."""
+    bots = run.loaded.inventory.with_role("runtime")
+    with connected(run) as (session, unreachable):
+        found = session.everywhere(
+            lambda host: policy_log.read(session, host, message, limit) if host in bots else ()
+        )
+        return found, unreachable
 
 
 def history(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from deploys.runtime.settings import ENGINE_ENDPOINT, ENGINE_SOCKET, EngineSettings, RuntimeSettings
 
+POLICY = "/etc/clawd/policy.json"
 DATABASE = "sqlite:////var/lib/clawd-bot/bot.db"
 
 
@@ -48,6 +49,7 @@ def bot_config(settings: RuntimeSettings) -> str:
             **_pace(settings),
             "models": {name: endpoint.model_dump() for name, endpoint in settings.models.items()},
             "public_url": settings.public_url,
+            **({"policy": POLICY} if settings.policy else {}),
             "channels": _channels(settings),
         }
     )

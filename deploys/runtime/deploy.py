@@ -23,7 +23,7 @@ from deploys.ops.paths import data, files, push
 from deploys.ops.removal import removal
 from deploys.ops.services import Service
 from deploys.runtime import journal, last_good, prune, users
-from deploys.runtime.config import bot_config, engine_config
+from deploys.runtime.config import POLICY, bot_config, engine_config
 from deploys.runtime.container import image
 from deploys.runtime.settings import INTERNAL, ContainerSettings, EngineSettings, RuntimeSettings
 from deploys.settings import purging, settings_of, supplies
@@ -31,6 +31,7 @@ from deploys.tls.deploy import internal, trusted
 from deploys.topology.certificates import AUTHORITY, INTERNAL_BOT
 from deploys.topology.engines import MODELS_FOLDER
 from inventory.errors import ArtifactError
+from inventory.policy_files.assembly import assembled
 
 RELEASES = "/opt/clawd/releases"
 CURRENT = "/opt/clawd/current"
@@ -110,7 +111,16 @@ def remove() -> None:
     image.absent()
     for path in (SOCKET_FOLDER, f"{SOCKET_FOLDER}.supervisor"):  # kept when the container stops
         files.absent(path)
-    for path in (BOT_CONFIG, ENGINE_CONFIG, SECRETS, AUTHORITY, INTERNAL, f"{INTERNAL}.d", "/opt/clawd"):
+    for path in (
+        BOT_CONFIG,
+        POLICY,
+        ENGINE_CONFIG,
+        SECRETS,
+        AUTHORITY,
+        INTERNAL,
+        f"{INTERNAL}.d",
+        "/opt/clawd",
+    ):
         files.absent(path)
     if not purging() and host.get_fact(PathFact, path=CONVERSATIONS).kind == "directory":
         files.directory(CONVERSATIONS, mode="0700")
@@ -191,6 +201,10 @@ def _bot(settings: RuntimeSettings, running: Running) -> None:
     if settings.internal:
         # Owned by root: systemd passes the files to the bot.
         internal(INTERNAL, settings.project, (INTERNAL_BOT, settings.internal.name), owner="root")
+    if settings.policy:
+        # Read by the bot while it runs, so no change of it restarts the bot. It stays when it is no longer
+        # declared, for a rollback to settings that name it.
+        files.put(POLICY, assembled(settings.policy).text())
     files.put(BOT_CONFIG, bot_config(settings))
     values = {
         "with_engine": settings.engine is not None,

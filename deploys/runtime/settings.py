@@ -20,6 +20,7 @@ from inventory.model import Inventory
 from inventory.sections.channels import Channels
 from inventory.sections.docker import Docker
 from inventory.sections.models import LocalModel, RemoteModel
+from inventory.sections.policy import ContentPolicy
 from inventory.types import Image, Line, Registry, RegistryUser, Size, Text
 from inventory.values import size_in_bytes
 
@@ -140,6 +141,9 @@ class RuntimeSettings(ComponentSettings):
         None, description="URL of the database that several bots share, without its password; else its own."
     )
     credentials: dict[str, SecretStr] = Field(description="Secret values by credential name.")
+    policy: ContentPolicy | None = Field(
+        None, description="Word lists and rules; the files are read when applied."
+    )
     container: ContainerSettings | None = Field(None, description="In containers; else in their own files.")
 
 
@@ -173,8 +177,10 @@ def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
             **_channel_credentials(channels, console_secret(inventory)),
             **_model_credentials(inventory),
             **alerts_credentials(inventory),
+            **_policy_credentials(inventory.policy),
             **({"database-password": inventory.database.password} if inventory.database else {}),
         },
+        policy=inventory.policy,
         container=_container(inventory),
     )
 
@@ -340,3 +346,9 @@ def _model_credentials(inventory: Inventory) -> dict[str, SecretStr]:
         for name, model in declared.items()
         if isinstance(model, RemoteModel) and model.api_key is not None
     }
+
+
+def _policy_credentials(policy: ContentPolicy | None) -> dict[str, SecretStr]:
+    if policy is None or policy.classifier is None or policy.classifier.api_key is None:
+        return {}
+    return {"classifier-api-key": policy.classifier.api_key}

@@ -22,7 +22,7 @@ from deploys.ops.checks import (
 from deploys.ops.paths.push import SUMS
 from deploys.ops.programs import program
 from deploys.runtime.bot_question import expect_answer
-from deploys.runtime.config import bot_config, engine_config, gpu_layers
+from deploys.runtime.config import POLICY, bot_config, engine_config, gpu_layers
 from deploys.runtime.deploy import (
     BOT_CONFIG,
     CURRENT,
@@ -33,6 +33,7 @@ from deploys.runtime.deploy import (
     probe,
 )
 from deploys.runtime.settings import ENGINE_SOCKET, INTERNAL, EngineSettings, RuntimeSettings
+from inventory.policy_files.assembly import assembled
 
 UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
 MOST_EXPOSURE = 30
@@ -55,6 +56,22 @@ def test_services_start_at_boot(host: Any, settings: RuntimeSettings) -> None:
 
 def test_settings_of_the_bot(host: Any, settings: RuntimeSettings) -> None:
     expect_content(host, BOT_CONFIG, bot_config(settings))
+
+
+def test_policy_of_the_bot(host: Any, settings: RuntimeSettings) -> None:
+    if settings.policy is None:
+        pytest.skip("no policy is declared")
+    expect_content(host, POLICY, assembled(settings.policy).text())
+    program = (
+        f'import urllib.request as u; print(u.urlopen("http://127.0.0.1:{settings.port}/metrics", timeout=10)'
+        ".read().decode())"
+    )
+    found = host.check_output("/usr/bin/python3 -c %s", program)
+    expect(
+        "clawd_policy_valid 1.0" in found.splitlines(),
+        f"the bot cannot use {POLICY}",
+        "read why: journalctl --namespace clawd-bot",
+    )
 
 
 def test_settings_of_the_engine(host: Any, settings: RuntimeSettings) -> None:

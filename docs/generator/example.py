@@ -67,6 +67,6 @@ def _lines() -> Iterator[tuple[str, str, bool]]:
             names[-1] = names[-1].removesuffix("[]") + "[]"
             inside[-1] = (inside[-1][0], names[-1])
         path = HOSTS.sub("hosts.NAME", ".".join((*names, key)))
-        if not comment or not value:
+        if not comment or not value or item:
             parents = [*inside, (column, key)]
         yield path, "" if value in ("|", ">") else value, comment

@@ -24,6 +24,7 @@ PATTERN_WORDS = {
     r"^[a-z_][a-z0-9_-]{0,31}$": "a login of lower-case letters, digits, `_` and `-`, at most 32",
     r"^[1-9][0-9]{0,8}[KMG]$": "a whole number followed by K, M or G, such as 500M",
     r"^[1-9][0-9]{0,5}[km]$": "a whole number followed by k or m, such as 1m",
+    r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$": "letters, digits, `_` and `-`, at most 64",
     r"^[0-9a-f]{64}$": "the 64 hexadecimal digits (lower case) that `sha256sum` prints",
     r"^cli_[A-Za-z0-9_]+$": "`cli_` and what follows it in the developer console",
     r"^oc_[A-Za-z0-9_]+$": "`oc_` and what follows it in the id of the group",

@@ -92,14 +92,26 @@ class Policy:
 
 
 def compiled(raw: bytes, credentials: Mapping[str, str]) -> Policy:
-    """Return the policy in a file's content; raise `SettingsError` with all of its mistakes."""
+    """Return the policy in a file's content; raise `SettingsError` with its mistakes."""
+    policy, mistakes = _compiled(raw, credentials)
+    if policy is None or mistakes:
+        rest = len(mistakes) - MOST_PROBLEMS
+        more = (f"and {rest} more",) if rest > 0 else ()
+        raise SettingsError("; ".join((*mistakes[:MOST_PROBLEMS], *more)))
+    return policy
+
+
+def mistakes_in(raw: bytes) -> list[str]:
+    """Return all mistakes of a file's content."""
+    return _compiled(raw, {})[1]
+
+
+def _compiled(raw: bytes, credentials: Mapping[str, str]) -> tuple[Policy | None, list[str]]:
     try:
         content = PolicyFile.model_validate_json(raw)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False, include_context=False)
-        raise SettingsError(
-            "; ".join(f"{_place(p['loc'])}: {p['msg']}" for p in problems[:MOST_PROBLEMS])
-        ) from None
+        return None, [f"{_place(problem['loc'])}: {problem['msg']}" for problem in problems]
     lists = WordLists((*_groups(content), *credential_groups(credentials)), content.allow)
     mistakes = [str(problem) for problem in lists.problems]
     rules = []
@@ -109,10 +121,11 @@ def compiled(raw: bytes, credentials: Mapping[str, str]) -> Policy:
         except RuleError as error:
             mistakes.append(f"{part.name}: {error}")
     mistakes += _repeated([*(part.name for part in content.words), *(part.name for part in content.input)])
-    if mistakes:
-        rest = f"; and {len(mistakes) - MOST_PROBLEMS} more" if len(mistakes) > MOST_PROBLEMS else ""
-        raise SettingsError("; ".join(mistakes[:MOST_PROBLEMS]) + rest)
-    return Policy(hashlib.sha256(raw).hexdigest()[:16], lists, InputRules(rules), content.classifier)
+    version = hashlib.sha256(raw).hexdigest()[:16]
+    classifier = content.classifier
+    if classifier and content.shadow:
+        classifier = classifier.model_copy(update={"shadow": True})
+    return Policy(version, lists, InputRules(rules), classifier), mistakes
 
 
 def load_policy(path: Path, credentials: Mapping[str, str]) -> Policy:

@@ -66,6 +66,9 @@ class InputRules:
     def __init__(self, rules: Iterable[InputRule]) -> None:
         self._rules = tuple(rules)
 
+    def __len__(self) -> int:
+        return len(self._rules)
+
     def hits(self, text: str) -> tuple[Hit, ...]:
         """Return what the rules find in `text`, by place."""
         if not self._rules:
