@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -51,6 +52,7 @@ class JobMaker:
             opening=opening,
             top_logprobs=request.reported_logprobs(),
             user=request.user or request.safety_identifier or "",
+            conversation=conversation_digest(request.prompt_cache_key),
         )
         return self._choices(job, sampling, self._forced_calls(request) or request.answer_grammar())
 
@@ -163,6 +165,11 @@ def close_all(jobs: Sequence[AnswerJob]) -> None:
     for job in jobs:
         if job.constraint is not None:
             job.constraint.close()
+
+
+def conversation_digest(name: str | None) -> str:
+    """Return a digest of the name of a conversation; empty without one."""
+    return hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest() if name else ""
 
 
 def thinking_options(request: ChatRequest, template: ChatTemplate) -> dict[str, str | bool]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from clawd_runtime.engine.batching.batcher import Batcher
@@ -26,6 +27,9 @@ from clawd_runtime.engine.jobs import JobMaker, close_all
 from clawd_runtime.engine.metrics import EngineMetrics
 from clawd_runtime.engine.prompt.template import ChatTemplate
 from clawd_runtime.engine.settings import EngineSettings
+from clawd_runtime.engine.states.files import StateFiles, StateOrigin
+from clawd_runtime.engine.states.store import StateStore
+from clawd_runtime.engine.states.values import StateBudget
 from clawd_runtime.engine.tools.form import MARKS
 from clawd_runtime.engine.values import AnswerJob, Event, Failed, Finished
 from clawd_runtime.errors import NotReadyError, RequestError
@@ -137,7 +141,13 @@ class Engine:
             embeddings = EmbeddingQueue(
                 model.open_embedder(), context_size=settings.context_size, most=settings.queue
             )
-        batcher = Batcher(model, self.metrics, queue=settings.queue, on_fault=self._fault)
+        batcher = Batcher(
+            model,
+            self.metrics,
+            queue=settings.queue,
+            on_fault=self._fault,
+            store=self._store(model.state_parameters),
+        )
         batcher.start()
         grammars = Grammars(settings.model, most=settings.parallel + settings.queue)
         jobs = JobMaker(model, template, grammars, settings.context_size)
@@ -157,6 +167,14 @@ class Engine:
             *(settings.model_name, seconds, opened.variant, opened.threads),
             *(settings.parallel, settings.context_size),
         )
+
+    def _store(self, parameters: dict[str, object]) -> StateStore:
+        states = self.settings.states
+        files = None
+        if states.folder is not None:
+            files = StateFiles(Path(states.folder), StateOrigin(Path(self.settings.model), parameters))
+        budget = StateBudget(memory=states.memory, disk=states.disk, age=states.days * 86400)
+        return StateStore(budget, self.metrics, files)
 
     def close(self) -> None:
         """Stop serving, fail the incomplete answers, and free the model's memory."""

@@ -13,6 +13,21 @@ from clawd_runtime.errors import SettingsError
 LONGEST_SOCKET_PATH = 107
 
 
+class StateSettings(BaseModel):
+    """Where and how many states of conversations are kept when they have no slot.
+
+    `memory` and `disk` are bytes; without `folder` or with `disk` 0, states end with the process. A state
+    that was not used for `days` is deleted.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    memory: Annotated[int, Field(ge=0, le=1 << 50)]
+    disk: Annotated[int, Field(ge=0, le=1 << 50)] = 0
+    folder: Annotated[str, Field(pattern="^/")] | None = None
+    days: Annotated[float, Field(gt=0, le=3650, allow_inf_nan=False)] = 7.0
+
+
 class EngineSettings(BaseModel):
     """Settings of one engine: the model it serves, its socket and its capacity.
 
@@ -21,7 +36,8 @@ class EngineSettings(BaseModel):
     compute threads, `None` for one per usable CPU. `n_gpu_layers` is the number of the model's layers that a
     GPU computes; unless it is 0, the engine does not serve without a GPU. `embeddings`: texts can be
     embedded, which takes the memory of one more sequence. With `api_key_file`, requests must carry the key in
-    that file; a relative path is one of systemd's credentials.
+    that file; a relative path is one of systemd's credentials. `states`: kept for conversations that have no
+    slot.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
@@ -36,6 +52,7 @@ class EngineSettings(BaseModel):
     embeddings: bool = False
     api_key_file: Annotated[str, Field(min_length=1)] | None = None
     n_gpu_layers: Literal["all"] | Annotated[int, Field(ge=0, le=10_000)] = 0
+    states: StateSettings = StateSettings(memory=0)
 
 
 def read_settings(path: Path) -> EngineSettings:

@@ -41,7 +41,8 @@ class AnswerJob:
     how many of the likeliest tokens to report for each one drawn (0: only that one; `None`: nothing).
 
     A `constraint` limits the text that follows the reasoning; the batcher closes it. `plain` text is not
-    searched for reasoning. `field` is the field of the request that the prompt is from, `user` who sent it.
+    searched for reasoning. `field` is the field of the request that the prompt is from, `user` who sent it,
+    `conversation` a digest of the name that the client gave to the conversation.
     """
 
     prompt: tuple[int, ...]
@@ -54,6 +55,7 @@ class AnswerJob:
     plain: bool = False
     field: str = "messages"
     user: str = ""
+    conversation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import mmap
 import os
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -23,6 +24,8 @@ REPOSITORY = Path(__file__).parents[3]
 _NEED_IT = ["test_gpu.py", "llama/test_model.py"]
 collect_ignore = [] if importlib.util.find_spec("llama_cpp") else _NEED_IT
 END = 256
+BYTES_PER_TOKEN = 64
+"""Bytes of a token in a saved state of the model without weights."""
 
 
 def next_token(held: Sequence[int]) -> int:
@@ -59,7 +62,8 @@ class FakeModel:
         self.drawing: set[int] = set()
         self.ready: set[int] = set()
         self.steps: list[tuple[Feed, ...]] = []
-        self.fail_next = False
+        self.fail_next = self.refuse_states = False
+        self.saves = self.restores = 0
         self.before_step = lambda: None
         self.closed = False
 
@@ -109,6 +113,34 @@ class FakeModel:
         assert count <= len(self.held[source])
         self.held[target] = self.held[source][:count]
         return count
+
+    divisible = True
+    state_parameters: ClassVar[dict[str, object]] = {"of": "the fake"}
+
+    def state_size(self, seq: int) -> int:
+        return 4 + BYTES_PER_TOKEN * len(self.held[seq])
+
+    def save(self, seq: int, state: mmap.mmap) -> bool:
+        held = self.held[seq]
+        state[:4] = len(held).to_bytes(4, "little")
+        for index, token in enumerate(held):
+            at = 4 + BYTES_PER_TOKEN * index
+            state[at : at + 4] = token.to_bytes(4, "little")
+        self.saves += 1
+        return True
+
+    def restore(self, seq: int, state: mmap.mmap, size: int) -> bool:
+        assert seq not in self.drawing
+        self.held[seq] = []
+        if self.refuse_states:
+            return False
+        count = int.from_bytes(state[:4], "little")
+        assert size == 4 + BYTES_PER_TOKEN * count
+        self.held[seq] = [
+            int.from_bytes(state[at : at + 4], "little") for at in range(4, size, BYTES_PER_TOKEN)
+        ]
+        self.restores += 1
+        return True
 
     def piece(self, token: int) -> bytes:
         return b"" if token == END else bytes([token])

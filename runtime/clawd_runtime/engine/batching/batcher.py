@@ -12,13 +12,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
+from itertools import islice
 
 from clawd_runtime.engine.batching.computer import Computer, Feed
+from clawd_runtime.engine.batching.contents import SlotContents, SlotSource
 from clawd_runtime.engine.batching.schedule import Share, next_batch, next_in_line
 from clawd_runtime.engine.batching.sequence import Sequence, Ticket
-from clawd_runtime.engine.batching.slots import Held, Placement, better_soon, place
+from clawd_runtime.engine.batching.slots import better_soon
 from clawd_runtime.engine.batching.step_costs import StepCosts
 from clawd_runtime.engine.metrics import EngineMetrics
+from clawd_runtime.engine.states.store import StateStore
+from clawd_runtime.engine.states.values import StateBudget
 from clawd_runtime.engine.values import AnswerJob, Delta, Event, Failed, Finished
 from clawd_runtime.errors import BusyError, EngineError, NotReadyError, RequestError, RuntimeFault
 
@@ -26,6 +30,10 @@ _log = logging.getLogger("clawd.engine")
 
 # After this many failed steps in a row the context is considered broken, and the process ends for a restart.
 MOST_FAILED_STEPS = 3
+SAVE_SECONDS = 6.0
+"""Seconds in which the states of conversations are saved at the end."""
+_READING_S, _WORKING_S, _RESTING_S = 0.05, 0.5, 60.0
+"""Seconds between two looks: at a state that is read, at what is to be saved, and otherwise."""
 
 
 class Batcher:
@@ -41,6 +49,7 @@ class Batcher:
         *,
         queue: int,
         on_fault: Callable[[BaseException], None],
+        store: StateStore | None = None,
     ) -> None:
         self._computer = computer
         self._metrics = metrics
@@ -49,8 +58,9 @@ class Batcher:
         self._turn = threading.Condition()
         self._waiting: deque[Ticket] = deque()
         self._running: dict[int, Sequence] = {}
-        self._holding: list[list[int]] = [[] for _ in range(computer.parallel)]
-        self._used = [0] * computer.parallel
+        kept = store if store is not None else StateStore(StateBudget(memory=0), metrics)
+        self._contents = SlotContents(computer, kept, metrics)
+        self._news = self._blocked = False
         self._clock = 0
         self._turns: dict[str, int] = {}
         self._failed_steps = 0
@@ -64,7 +74,13 @@ class Batcher:
 
     def start(self) -> None:
         """Start the thread."""
+        self._contents.open(self._wake)
         self._thread.start()
+
+    def _wake(self) -> None:
+        with self._turn:
+            self._news = True
+            self._turn.notify()
 
     def submit(self, job: AnswerJob, emit: Callable[[Event], None]) -> Ticket:
         """Queue `job` and return its ticket.
@@ -102,6 +118,7 @@ class Batcher:
             if not self._waiting and not self._running:
                 self._progress = time.monotonic()
             self._waiting += tickets
+            self._news = True
             self._metrics.queued.set(len(self._waiting))
             self._turn.notify()
         self._metrics.prompt_tokens.inc(sum(len(job.prompt) for job, _ in jobs))
@@ -110,7 +127,7 @@ class Batcher:
     def cancel(self, ticket: Ticket) -> None:
         """Stop computing `ticket`, which gets no further events. Do nothing if it is done."""
         with self._turn:
-            ticket.cancelled = True
+            ticket.cancelled = self._news = True
             self._turn.notify()
 
     def stalled(self, seconds: float) -> bool:
@@ -151,11 +168,13 @@ class Batcher:
     def _loop(self) -> None:
         try:
             while self._wait_for_work():
+                self._contents.work(self._running)
                 self._drop_cancelled()
                 self._admit()
                 if self._running:
                     self._step()
             self._fail_all(NotReadyError("the engine is stopping"))
+            self._contents.close(SAVE_SECONDS)
         except BaseException as fault:
             _log.exception("internal error: the batcher has failed")
             with self._turn:
@@ -167,8 +186,12 @@ class Batcher:
 
     def _wait_for_work(self) -> bool:
         with self._turn:
-            while not (self._closed or self._waiting or self._running):
-                self._turn.wait()
+            if not (self._closed or self._news or self._running):
+                if self._waiting and self._blocked:
+                    self._turn.wait(_READING_S)
+                elif not self._waiting:
+                    self._turn.wait(_RESTING_S if self._contents.resting else _WORKING_S)
+            self._news = False
             return not self._closed
 
     def _drop_cancelled(self) -> None:
@@ -178,6 +201,7 @@ class Batcher:
             if dropped:
                 for ticket in self._waiting:
                     if ticket.cancelled:
+                        self._contents.let_go(ticket)
                         ticket.close()
                 self._waiting = deque(kept)
         gone = [run for run in self._running.values() if run.ticket.cancelled]
@@ -187,49 +211,48 @@ class Batcher:
 
     def _admit(self) -> None:
         """Admit waiting jobs to free slots, those of users with the fewest running answers first."""
+        self._blocked = False
+        with self._turn:
+            for ticket in islice(self._waiting, self._computer.parallel):
+                self._contents.awaits(ticket, free=False)
         while True:
             with self._turn:
                 if not self._waiting or len(self._running) == self._computer.parallel:
                     self._metrics.queued.set(len(self._waiting))
                     return
-                running = [run.ticket.job.user for run in self._running.values()]
-                waiting = [ticket.job.user for ticket in self._waiting]
-                position = next_in_line(waiting, running, self._turns)
-                slots, prompt = self._slots(), self._waiting[position].job.prompt
-                if better_soon(slots, self._reading(), prompt):
+                ready = [ticket for ticket in self._waiting if not self._contents.awaits(ticket)]
+                self._blocked = not ready
+                if not ready:
                     return
-                ticket = self._waiting[position]
-                del self._waiting[position]
-                placement = place(slots, prompt)
-                assert placement is not None, "a slot is free, but none was found"
+                running = [run.ticket.job.user for run in self._running.values()]
+                waiting = [ticket.job.user for ticket in ready]
+                ticket = ready[next_in_line(waiting, running, self._turns)]
+                slots = self._contents.held(self._running)
+                if better_soon(slots, self._reading(), ticket.job.prompt):
+                    return
+                self._waiting.remove(ticket)
+                others = bool(self._running)
+                source = self._contents.choose(slots, ticket, others=others)
+                assert source is not None, "a slot is free, but none was found"
                 self._clock += 1
                 self._turns = {user: self._turns.get(user, 0) for user in {*waiting, *running}}
                 self._turns[ticket.job.user] = self._clock
-                run = Sequence(ticket, placement.seq, self._clock, 0, time.monotonic(), ticket.job.prompt)
+                run = Sequence(ticket, source.seq, self._clock, 0, time.monotonic(), ticket.job.prompt)
                 self._running[run.seq] = run
             try:
-                self._settle(run, placement)
+                self._settle(run, source, others=others)
             except Exception as error:
                 self._fail_alone(run, error)
-
-    def _slots(self) -> list[Held]:
-        return [
-            Held(seq, tokens, seq in self._running, self._used[seq])
-            for seq, tokens in enumerate(self._holding)
-        ]
 
     def _reading(self) -> list[tuple[int, ...]]:
         return [run.ticket.job.prompt for run in self._running.values() if not run.written]
 
-    def _settle(self, run: Sequence, placement: Placement) -> None:
+    def _settle(self, run: Sequence, source: SlotSource, *, others: bool) -> None:
         """Make the slot hold exactly the reusable beginning of the prompt."""
-        computer = self._computer
-        if placement.donor is None:
-            kept = computer.keep(run.seq, placement.keep)
-        else:
-            kept = computer.copy(placement.donor, run.seq, placement.keep)
-        self._holding[run.seq] = list(run.take(kept))
-        computer.begin(run.seq, run.ticket.job.sampling)
+        kept = self._contents.fill(source, run.ticket, others=others)
+        self._contents.let_go(run.ticket)
+        run.take(kept)
+        self._computer.begin(run.seq, run.ticket.job.sampling)
         run.reused = kept
         self._metrics.reused_tokens.inc(kept)
         self._metrics.queue_seconds.observe(run.placed - run.ticket.submitted)
@@ -256,7 +279,7 @@ class Batcher:
         self._costs.observe(writing=writing, prompt=prompt, seconds=self._progress - started)
         self._failed_steps = 0
         for feed in feeds:
-            self._holding[feed.seq].extend(feed.tokens)
+            self._contents.extend(feed.seq, feed.tokens)
         for feed in feeds:
             run = self._running[feed.seq]
             if not run.written:
@@ -266,12 +289,12 @@ class Batcher:
                     self._write(run)
                 except Exception as error:
                     self._fail_alone(run, error)
-        self._metrics.kv_tokens.set(sum(map(len, self._holding)))
+        self._metrics.kv_tokens.set(self._contents.total())
 
     def _feed(self, share: Share) -> Feed:
         run = self._running[share.seq]
         tokens = run.take(share.count)
-        return Feed(share.seq, len(self._holding[share.seq]), tokens, draw=not run.todo)
+        return Feed(share.seq, self._contents.count(share.seq), tokens, draw=not run.todo)
 
     def _write(self, run: Sequence) -> None:
         job, reasoning = run.ticket.job, run.text.reasoning
@@ -315,13 +338,12 @@ class Batcher:
         run.ticket.close()
         with self._turn:
             del self._running[run.seq]
-            self._clock += 1
-            self._used[run.seq] = self._clock
+            self._contents.leave(run.seq)
         self._metrics.running.set(len(self._running))
 
     def _forget(self, seq: int) -> None:
         """Empty a slot whose content is unknown."""
-        self._holding[seq] = []
+        self._contents.empty(seq)
         try:
             self._computer.keep(seq, 0)
         except Exception:
@@ -362,6 +384,7 @@ class Batcher:
         with self._turn:
             waiting, self._waiting = self._waiting, deque()
         for ticket in waiting:
+            self._contents.let_go(ticket)
             ticket.close()
             _emit(ticket, Failed(fault))
 

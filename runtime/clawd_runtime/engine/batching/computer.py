@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from clawd_runtime.engine.grammar.constraint import Constraint
+from clawd_runtime.engine.states.room import StateBuffer
 from clawd_runtime.engine.values import SamplingParameters, TokenLogprob
 
 
@@ -71,6 +72,19 @@ class Computer(Protocol):
 
     def copy(self, source: int, target: int, count: int) -> int:
         """Copy the first `count` tokens of `source` to `target` and return how many it then holds (or 0)."""
+
+    @property
+    def divisible(self) -> bool:
+        """Whether a part of a sequence's tokens can be kept; recurrent models keep all or none."""
+
+    def state_size(self, seq: int) -> int:
+        """Return the bytes that `save` would write."""
+
+    def save(self, seq: int, state: StateBuffer) -> bool:
+        """Write what was computed for the tokens of `seq`; return whether it succeeded."""
+
+    def restore(self, seq: int, state: StateBuffer, size: int) -> bool:
+        """Make `seq` hold the tokens of a saved state; if it fails, `seq` holds none."""
 
     def piece(self, token: int) -> bytes:
         """Return the bytes of `token`; empty for a control token, unless `write_out` named it."""
@@ -141,6 +155,10 @@ class ChatModel(Computer, Protocol):
 
     def write_out(self, texts: Iterable[str]) -> None:
         """Make `piece` return the text of these control tokens, too."""
+
+    @property
+    def state_parameters(self) -> dict[str, object]:
+        """What saved states depend on, in addition to the weights."""
 
     def open_embedder(self) -> Embedder:
         """Return what computes embeddings with the same weights.

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from clawd_runtime.engine.batching.schedule import Wanting
 from clawd_runtime.engine.llama.detokenize import TextStream
+from clawd_runtime.engine.states.prefixes import Tokens, as_tokens
+from clawd_runtime.engine.states.values import SavedState
 from clawd_runtime.engine.values import AnswerJob, Event, FinishReason, TokenLogprob, Usage
 from clawd_runtime.reasoning.splitter import ReasoningSplit
 
@@ -15,13 +17,22 @@ from clawd_runtime.reasoning.splitter import ReasoningSplit
 class Ticket:
     """A job submitted to the batcher; `emit` is called with its events from the batcher's thread.
 
-    `submitted` is in monotonic seconds, like all times in this module.
+    `submitted` is in monotonic seconds, like all times in this module. `prefix` is the prompt without its
+    last token, which is always computed. The batcher has `looked` for a saved state in a file, and lets the
+    job wait for the `awaited` one until `awaited_until`.
     """
 
     job: AnswerJob
     emit: Callable[[Event], None]
     submitted: float
     cancelled: bool = False
+    prefix: Tokens = field(init=False)
+    looked: bool = False
+    awaited: SavedState | None = None
+    awaited_until: float | None = None
+
+    def __post_init__(self) -> None:
+        self.prefix = as_tokens(self.job.prompt[:-1])
 
     def close(self) -> None:
         """Free what the job holds, once no token of it is drawn any more."""

@@ -59,14 +59,12 @@ def place(slots: Sequence[Held], prompt: Sequence[int]) -> Placement | None:
     """
     most = len(prompt) - 1
     shared = {slot.seq: min(common_prefix(slot.tokens, prompt), most) for slot in slots}
-    idle = [slot for slot in slots if not slot.busy]
-    if not idle:
+    unused = unused_for_longest(slots)
+    if unused is None:
         return None
+    idle = [slot for slot in slots if not slot.busy]
     continuing = [slot for slot in idle if slot.tokens and 2 * shared[slot.seq] >= len(slot.tokens)]
-    if continuing:
-        target = max(continuing, key=lambda slot: (shared[slot.seq], -slot.seq))
-    else:
-        target = min(idle, key=lambda slot: (bool(slot.tokens), slot.used, slot.seq))
+    target = max(continuing, key=lambda slot: (shared[slot.seq], -slot.seq), default=unused)
     donors = [
         slot
         for slot in slots
@@ -77,6 +75,12 @@ def place(slots: Sequence[Held], prompt: Sequence[int]) -> Placement | None:
         donor = max(donors, key=lambda slot: (shared[slot.seq], -len(slot.tokens)))
         return Placement(target.seq, shared[donor.seq], donor.seq)
     return Placement(target.seq, shared[target.seq])
+
+
+def unused_for_longest(slots: Sequence[Held]) -> Held | None:
+    """Return an empty slot, else the one unused for longest; `None` if all are busy."""
+    idle = (slot for slot in slots if not slot.busy)
+    return min(idle, key=lambda slot: (bool(slot.tokens), slot.used, slot.seq), default=None)
 
 
 def better_soon(slots: Sequence[Held], reading: Sequence[Sequence[int]], prompt: Sequence[int]) -> bool:

@@ -22,25 +22,17 @@ from clawd_runtime.engine.llama.cpus import usable_cpus
 from clawd_runtime.engine.llama.embedding import LlamaEmbedder
 from clawd_runtime.engine.llama.gguf import check_gguf
 from clawd_runtime.engine.llama.log import capture_log
+from clawd_runtime.engine.llama.sampling import sampled, sampler_chain
 from clawd_runtime.engine.settings import EngineSettings
+from clawd_runtime.engine.states.room import StateBuffer
 from clawd_runtime.engine.values import SamplingParameters, TokenLogprob
 from clawd_runtime.errors import EngineError, ModelError, RequestError
 
 # Maximum number of tokens per step. More are no faster on processors and delay the end of a cancelled answer.
 STEP_CAPACITY = 256
 
-# Penalties count the last tokens drawn; OpenAI's count all tokens of an answer.
-_PENALISED_TOKENS = 4096
-# Below this temperature the likeliest token is drawn anyway, and scores divided by it would overflow a float.
-_COLDEST = 1e-4
-
 # Put before a text to find out which tokens a tokenizer inserts at the beginning; no token spans it.
 _LINE_BREAK = "\n"
-
-# llama_token_data
-_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
-
-_RANDOM_SEED = 0xFFFFFFFF  # llama.cpp's LLAMA_DEFAULT_SEED: it would choose a random seed
 
 
 def open_model(settings: EngineSettings) -> Opened:
@@ -122,9 +114,27 @@ class LlamaModel:
         self.longest_token = max(
             len(self._read_piece(token, special=True)) for token in range(self.vocabulary_size)
         )
+        self._window = int(llama_cpp.llama_model_n_swa(self._model))
+        self.divisible = not (
+            llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)
+        )
         self._samplers: dict[int, Any] = {}
         self._rows: dict[int, int] = {}
         self._pieces: dict[int, bytes] = {}
+
+    @property
+    def state_parameters(self) -> dict[str, object]:
+        """What saved states depend on, in addition to the weights."""
+        parameters = self._parameters(1)
+        return {
+            "library": llama_cpp.__version__,
+            "keys": parameters.type_k,
+            "values": parameters.type_v,
+            "flash_attention": parameters.flash_attn_type,
+            "unified": parameters.kv_unified,
+            "context_size": self.context_size,
+            "sequences": self.parallel,
+        }
 
     def _parameters(self, threads: int) -> Any:
         parameters = llama_cpp.llama_context_default_params()
@@ -204,7 +214,7 @@ class LlamaModel:
 
     def _draw_within(self, chain: Any, logits: Any, constraint: Constraint) -> int:
         """Return a token that `constraint` allows; ask it for all tokens only if it refuses the first."""
-        token = _sampled(chain, np.arange(self.vocabulary_size), logits)
+        token = sampled(chain, np.arange(self.vocabulary_size), logits)
         allowed = constraint.next(token)
         if allowed is None:
             return token
@@ -212,7 +222,7 @@ class LlamaModel:
         tokens = np.flatnonzero(allowed[: self.vocabulary_size])
         if not len(tokens):
             raise RequestError("the model cannot continue: the grammar does not allow any token here")
-        token = _sampled(chain, tokens, logits[tokens])
+        token = sampled(chain, tokens, logits[tokens])
         constraint.accept(token)
         return token
 
@@ -237,7 +247,7 @@ class LlamaModel:
     def begin(self, seq: int, sampling: SamplingParameters) -> None:
         """Prepare `seq` for drawing a new answer."""
         self.end(seq)
-        self._samplers[seq] = _sampler_chain(sampling, self.vocabulary_size)
+        self._samplers[seq] = sampler_chain(sampling, self.vocabulary_size)
 
     def end(self, seq: int) -> None:
         """Forget the sampling of `seq`; keep its tokens."""
@@ -248,23 +258,52 @@ class LlamaModel:
     def keep(self, seq: int, count: int) -> int:
         """Keep only the first `count` tokens of `seq` and return how many are kept.
 
-        Recurrent models keep all or none.
+        Recurrent models keep all or none; models with a sliding window none if tokens in front of the end
+        were dropped already.
         """
-        if llama_cpp.llama_memory_seq_rm(self._memory, seq, count, -1):
+        if self._windowed(seq, count) and llama_cpp.llama_memory_seq_rm(self._memory, seq, count, -1):
             return count
         llama_cpp.llama_memory_seq_rm(self._memory, seq, -1, -1)
         return 0
 
+    def _windowed(self, seq: int, count: int) -> bool:
+        """Return whether all tokens that the next one after `count` attends to are there."""
+        first = llama_cpp.llama_memory_seq_pos_min(self._memory, seq)
+        return int(first) <= max(0, count + 1 - self._window)
+
     def copy(self, source: int, target: int, count: int) -> int:
-        """Copy the first `count` tokens of `source` to `target` and return how many it then holds (or 0)."""
-        size = llama_cpp.llama_state_seq_get_size(self._context, source)
-        state = (ctypes.c_uint8 * size)()
+        """Copy the first `count` tokens of `source` to `target` and return how many it then holds (or 0).
+
+        It needs no memory, but copies the room of all tokens that a sequence can have.
+        """
         llama_cpp.llama_memory_seq_rm(self._memory, target, -1, -1)
-        written = llama_cpp.llama_state_seq_get_data(self._context, state, size, source)
-        if not written or not llama_cpp.llama_state_seq_set_data(self._context, state, written, target):
-            llama_cpp.llama_memory_seq_rm(self._memory, target, -1, -1)
-            return 0
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
         return self.keep(target, count)
+
+    # --- saved states -----------------------------------------------------------------------------
+
+    def state_size(self, seq: int) -> int:
+        """Return the bytes that `save` would write."""
+        return int(llama_cpp.llama_state_seq_get_size(self._context, seq))
+
+    def save(self, seq: int, state: StateBuffer) -> bool:
+        """Write what was computed for the tokens of `seq`; return whether it succeeded."""
+        data = (ctypes.c_uint8 * len(state)).from_buffer(state)
+        return bool(llama_cpp.llama_state_seq_get_data(self._context, data, len(state), seq))
+
+    def restore(self, seq: int, state: StateBuffer, size: int) -> bool:
+        """Make `seq` hold the tokens of a saved state; if it fails, `seq` holds none.
+
+        The state must be one that a context of the same model and parameters wrote: llama.cpp may end the
+        process otherwise.
+        """
+        llama_cpp.llama_memory_seq_rm(self._memory, seq, -1, -1)
+        data = (ctypes.c_uint8 * size).from_buffer(state)
+        with capture_log():
+            if llama_cpp.llama_state_seq_set_data(self._context, data, size, seq):
+                return True
+        llama_cpp.llama_memory_seq_rm(self._memory, seq, -1, -1)
+        return False
 
     def piece(self, token: int) -> bytes:
         """Return the bytes of `token`; empty for a control token, unless `write_out` named it."""
@@ -379,49 +418,8 @@ class LlamaModel:
             size = -length
 
 
-def _sampled(chain: Any, tokens: Any, logits: Any) -> int:
-    """Return the token that `chain` draws from `tokens` with these scores."""
-    candidates = np.zeros(len(tokens), _CANDIDATE)
-    candidates["id"], candidates["logit"] = tokens, logits
-    data = candidates.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token_data))
-    array = llama_cpp.llama_token_data_array(data=data, size=len(candidates), selected=-1, sorted=False)
-    llama_cpp.llama_sampler_apply(chain, ctypes.byref(array))
-    return int(array.data[array.selected].id)
-
-
 def _model_parameters(n_gpu_layers: int | Literal["all"]) -> Any:
     parameters = llama_cpp.llama_model_default_params()
     # llama.cpp's default is all layers on any host that has a GPU.
     parameters.n_gpu_layers = -1 if n_gpu_layers == "all" else n_gpu_layers
     return parameters
-
-
-def _sampler_chain(sampling: SamplingParameters, vocabulary_size: int) -> Any:
-    """Return the sampler chain for `sampling`, in llama.cpp's own order."""
-    chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-    for link in _sampler_links(sampling, vocabulary_size):
-        llama_cpp.llama_sampler_chain_add(chain, link)
-    return chain
-
-
-def _sampler_links(sampling: SamplingParameters, vocabulary_size: int) -> Iterator[Any]:
-    if sampling.logit_bias:
-        biases = [llama_cpp.llama_logit_bias(token, bias) for token, bias in sampling.logit_bias]
-        array = (llama_cpp.llama_logit_bias * len(biases))(*biases)
-        yield llama_cpp.llama_sampler_init_logit_bias(vocabulary_size, len(biases), array)
-    penalties = (sampling.repeat_penalty, sampling.frequency_penalty, sampling.presence_penalty)
-    if penalties != (1, 0, 0):
-        yield llama_cpp.llama_sampler_init_penalties(vocabulary_size, _PENALISED_TOKENS, *penalties)
-    if sampling.temperature < _COLDEST:
-        yield llama_cpp.llama_sampler_init_greedy()
-        return
-    if sampling.top_k:
-        yield llama_cpp.llama_sampler_init_top_k(min(sampling.top_k, vocabulary_size))
-    if sampling.typical_p < 1:
-        yield llama_cpp.llama_sampler_init_typical(sampling.typical_p, 1)
-    if sampling.top_p < 1:
-        yield llama_cpp.llama_sampler_init_top_p(sampling.top_p, 1)
-    if sampling.min_p > 0:
-        yield llama_cpp.llama_sampler_init_min_p(sampling.min_p, 1)
-    yield llama_cpp.llama_sampler_init_temp(sampling.temperature)
-    yield llama_cpp.llama_sampler_init_dist(sampling.seed % _RANDOM_SEED)

@@ -9,11 +9,17 @@ from typing import Any
 import pytest
 
 from clawd_runtime.engine.batching.batcher import Batcher
+from clawd_runtime.engine.batching.computer import Feed
+from clawd_runtime.engine.batching.slots import common_prefix
 from clawd_runtime.engine.llama import quantise as quantising
 from clawd_runtime.engine.llama.backends import load_backends
 from clawd_runtime.engine.llama.model import LlamaModel
 from clawd_runtime.engine.metrics import EngineMetrics
 from clawd_runtime.engine.prompt.template import ChatTemplate, PromptMessage
+from clawd_runtime.engine.states.files import StateFiles, StateOrigin
+from clawd_runtime.engine.states.room import allocate
+from clawd_runtime.engine.states.store import StateStore
+from clawd_runtime.engine.states.values import StateBudget
 from clawd_runtime.engine.values import AnswerJob, Delta, Finished, SamplingParameters
 from clawd_runtime.errors import ModelError
 
@@ -266,3 +272,130 @@ def test_back_end_is_found_and_named():
     backend = load_backends()
     assert backend.variant
     assert load_backends() == backend
+
+
+def read(model: LlamaModel, seq: int, tokens: tuple[int, ...], *, at: int = 0, chunk: int = 64) -> None:
+    """Compute `tokens` of a sequence in chunks that are always the same."""
+    for start in range(0, len(tokens), chunk):
+        piece = tokens[start : start + chunk]
+        model.step([Feed(seq, at + start, piece, draw=start + chunk >= len(tokens))])
+
+
+def continued(model: LlamaModel, seq: int, held: int, count: int = 16) -> list[int]:
+    """Return the likeliest tokens after those of a sequence whose last one was just computed."""
+    model.begin(seq, GREEDY)
+    drawn = []
+    for number in range(count):
+        drawn.append(model.draw(seq))
+        model.step([Feed(seq, held + number, drawn[-1:], draw=True)])
+    model.end(seq)
+    return drawn
+
+
+def saved(model: LlamaModel, seq: int) -> tuple[Any, int]:
+    size = model.state_size(seq)
+    state = allocate(size)
+    assert model.save(seq, state)
+    return state, size
+
+
+@pytest.fixture
+def conversation(model, prompt_of):
+    for seq in range(model.parallel):
+        model.keep(seq, 0)
+    return [prompt_of(SYSTEM, PromptMessage("user", question)) for question in QUESTIONS]
+
+
+def test_saved_state_continues_with_the_same_tokens(model, conversation):
+    prompt, last = conversation[0][:-4], conversation[0][-4:]
+    read(model, 0, prompt)
+    state, size = saved(model, 0)
+    read(model, 0, last, at=len(prompt))
+    expected = continued(model, 0, len(prompt) + 4)
+    # Another conversation was in the slot, and others are in the neighbouring ones.
+    read(model, 1, conversation[1])
+    read(model, 2, conversation[2])
+    assert model.restore(1, state, size)
+    model.keep(2, 10)
+    read(model, 1, last, at=len(prompt))
+    assert continued(model, 1, len(prompt) + 4) == expected
+
+
+def test_shared_beginning_of_a_state_continues_with_the_same_tokens(model, conversation):
+    first, second = conversation[:2]
+    common = common_prefix(first, second)
+    assert common > 32
+    read(model, 0, second[:common])
+    read(model, 0, second[common:], at=common)
+    expected = continued(model, 0, len(second))
+    read(model, 1, first[:common])
+    read(model, 1, first[common:], at=common)
+    state, size = saved(model, 1)
+    assert model.restore(2, state, size)
+    assert model.keep(2, common) == common
+    read(model, 2, second[common:], at=common)
+    assert continued(model, 2, len(second)) == expected
+    assert model.copy(1, 3, common) == common
+    read(model, 3, second[common:], at=common)
+    assert continued(model, 3, len(second)) == expected
+
+
+def test_saved_state_continues_in_another_process_of_the_same_model(model, model_path, conversation):
+    prompt, last = conversation[0][:-4], conversation[0][-4:]
+    read(model, 0, prompt)
+    state, size = saved(model, 0)
+    read(model, 0, last, at=len(prompt))
+    expected = continued(model, 0, len(prompt) + 4)
+    again = LlamaModel(model_path, context_size=1024, parallel=4, threads=2)
+    try:
+        assert again.state_parameters == model.state_parameters
+        assert again.restore(1, state, size)
+        read(again, 1, last, at=len(prompt))
+        assert continued(again, 1, len(prompt) + 4) == expected
+    finally:
+        again.close()
+
+
+def test_state_of_another_context_is_refused(model, model_path, conversation):
+    for seq in range(2):
+        read(model, seq, conversation[seq][:200])
+    read(model, 0, tuple(range(100, 500)), at=len(conversation[0][:200]))
+    state, size = saved(model, 0)
+    small = LlamaModel(model_path, context_size=256, parallel=2, threads=2)
+    try:
+        assert small.state_parameters != model.state_parameters
+        assert not small.restore(0, state, size)
+        read(small, 0, conversation[0][:100])
+    finally:
+        small.close()
+
+
+def test_conversations_without_slot_give_the_same_answers(model, prompt_of, tmp_path, model_path):
+    """Memory for two states of five conversations, in two engines one after the other.
+
+    Texts can differ where two tokens are about equally likely: prompts are not read in the same steps.
+    """
+    files = [
+        StateFiles(tmp_path / "states", StateOrigin(model_path, model.state_parameters)) for _ in range(2)
+    ]
+    prompts = [
+        prompt_of(SYSTEM, PromptMessage("user", f"{question} " + f"Then say {question.lower()} again. " * 6))
+        for question in QUESTIONS
+    ]
+    answers: list[list[str]] = []
+    restored = 0.0
+    for each in files:
+        for seq in range(model.parallel):
+            model.keep(seq, 0)
+        metrics = EngineMetrics()
+        store = StateStore(StateBudget(10 << 20, 1 << 30), metrics, each)
+        batcher = Batcher(model, metrics, queue=32, on_fault=lambda fault: None, store=store)
+        batcher.start()
+        try:
+            for _ in range(2):
+                answers.append([ask(batcher, prompt)()[0] for prompt in prompts])
+        finally:
+            batcher.stop()
+        restored += metrics._registry.get_sample_value("clawd_engine_state_tokens_restored_total") or 0
+    assert restored > 0
+    assert all("Paris" in each[0] for each in answers)

@@ -1,0 +1,1 @@
+"""Saved states of conversations, apart from the slots in which they are computed."""
