@@ -13,7 +13,7 @@ parameters.model.path = model
 parameters.n_parallel = int(slots)
 parameters.n_ctx = int(slots) * int(context)
 parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = int(threads)
-parameters.hostname = f"{socket}.sock"
+parameters.hostnames = [f"{socket}.sock"]
 server = xllamacpp.Server(parameters)
 print("listening on", server.listening_address, flush=True)
 signal.sigwait({signal.SIGTERM, signal.SIGINT})
