@@ -114,12 +114,36 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """What is shown before a reply is complete: the answer so far, which is Markdown, or a notice."""
+
+    text: str
+    is_notice: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Where a reply is shown before it is complete.
+
+    `ref` is the channel's reference, opaque to the core. `sequence` numbers the updates of the platform's
+    message: it is higher than that of every earlier one, and `STREAM_STEP` numbers from it on are free.
+    """
+
+    ref: str
+    sequence: int
+
+
+STREAM_STEP = 8
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """A message to send: part number `part` (from 0) of `parts` of the answer to an event.
 
     `reply_to` is empty for a message that answers none. `key` identifies this part of the answer to this
     event in all attempts: 40 hexadecimal digits, for platforms that accept an idempotency key. `attempt`
-    counts from 1. `formatting` is that of `Content`.
+    counts from 1. `formatting` is that of `Content`. `shown` is where the answer has been growing: it is
+    completed there.
     """
 
     key: str
@@ -132,6 +156,7 @@ class Reply:
     parts: int = 1
     attempt: int = 1
     formatting: str = ""
+    shown: Shown | None = None
 
 
 @dataclass(frozen=True, slots=True)

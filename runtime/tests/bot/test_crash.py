@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from clawd_runtime.bot.text.messages import EN
 from tests.bot.program import Program, model_server
 from tests.standins.control import Control
 from tests.standins.feishu.app import FeishuStandin
@@ -25,6 +26,7 @@ KILLS = 8
 TOKEN = "1000:abcdefghijklmnopqrstuvwxyz"
 APP = Credentials()
 CHATS = (11, 12, 13)
+NOTE_OF_DOUBT = f"\n\n{EN.earlier_in_doubt}"
 
 
 class Scene:
@@ -63,7 +65,8 @@ class Scene:
 
     def answers(self, platform: str) -> list[str]:
         if platform == "telegram":
-            return [message["text"].removeprefix("re: ") for message in self.telegram.get("sent")]
+            texts = [message["text"].removeprefix("re: ") for message in self.telegram.get("sent")]
+            return [text.removesuffix(NOTE_OF_DOUBT) for text in texts]
         return [_text(message).removeprefix("re: ") for message in self.feishu.get("sent")]
 
 

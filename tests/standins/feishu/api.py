@@ -12,6 +12,7 @@ from typing import Any
 
 from starlette.datastructures import Headers
 
+from tests.standins.feishu.card_entities import entity_in
 from tests.standins.feishu.cards import check_card
 from tests.standins.feishu.state import ApiError, Chat, Platform
 
@@ -109,6 +110,19 @@ def get_message(platform: Platform, message_id: str) -> dict[str, Any]:
     return {"code": 0, "msg": "success", "data": {"items": [shown]}}
 
 
+def recall_message(platform: Platform, message_id: str) -> dict[str, Any]:
+    """Answer `DELETE /im/v1/messages/:message_id`, of a message of the bot."""
+    platform.spend_call("recall")
+    message = _known(platform, message_id)
+    if message_id in platform.recalled:
+        raise ApiError(230011, "The message is recalled.")
+    if "body" not in message:
+        raise ApiError(230026, "No permission to recall this message.")
+    platform.recalled.add(message_id)
+    message["deleted"] = True
+    return {"code": 0, "msg": "success", "data": {}}
+
+
 def add_reaction(platform: Platform, message_id: str, body: dict[str, Any]) -> dict[str, Any]:
     """Answer `POST /im/v1/messages/:message_id/reactions`; the same emoji is the same reaction."""
     platform.spend_call("react")
@@ -168,7 +182,8 @@ def _validate(body: dict[str, Any], required: tuple[str, ...]) -> None:
 def _deliver(
     platform: Platform, chat: Chat, body: dict[str, Any], parent: dict[str, Any] | None
 ) -> dict[str, Any]:
-    _check_content(body["msg_type"], body["content"])
+    if entity_in(body["msg_type"], body["content"]) is None:
+        _check_content(body["msg_type"], body["content"])
     if chat.state == "left":
         raise ApiError(230002, "The bot can not be outside the group.")
     if chat.state == "unavailable":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,6 +22,7 @@ from tests.standins.feishu.api import (
     create_message,
     delete_reaction,
     get_message,
+    recall_message,
     reply_message,
     tenant_token,
 )
@@ -40,9 +42,13 @@ class FeishuStandin:
     """The open platform with one app; `app` serves it."""
 
     def __init__(
-        self, credentials: Credentials | None = None, reach: Reach | None = None, pace: float = 1.0
+        self,
+        credentials: Credentials | None = None,
+        reach: Reach | None = None,
+        pace: float = 1.0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._given = (credentials or Credentials(), reach or Reach(), pace)
+        self._given = (credentials or Credentials(), reach or Reach(), pace, clock)
         self._faults = Faults()
         self._start_anew()
         control: list[tuple[str, list[str], Act]] = [
@@ -59,6 +65,7 @@ class FeishuStandin:
             ("faults", ["POST", "DELETE"], lambda request: faults_endpoint(self._faults, request)),
             ("reactions", ["GET"], self._reactions),
             ("sent", ["GET"], self._sent),
+            ("cards", ["GET"], self._cards),
             ("calls", ["GET"], self._calls),
             ("deliveries", ["GET"], self._deliveries),
             ("health", ["GET"], self._health),
@@ -69,6 +76,11 @@ class FeishuStandin:
             ("GET", "/bot/v3/info", self._bot_info),
             ("POST", "/im/v1/messages", self._create),
             ("GET", "/im/v1/messages/{message_id}", self._get),
+            ("DELETE", "/im/v1/messages/{message_id}", self._recall_own),
+            ("POST", "/cardkit/v1/cards", self._create_card),
+            ("PUT", "/cardkit/v1/cards/{card_id}", self._replace_card),
+            ("PATCH", "/cardkit/v1/cards/{card_id}/settings", self._configure_card),
+            ("PUT", "/cardkit/v1/cards/{card_id}/elements/{element_id}/content", self._write_card),
             ("POST", "/im/v1/messages/{message_id}/reply", self._reply),
             ("POST", "/im/v1/messages/{message_id}/reactions", self._react),
             ("DELETE", "/im/v1/messages/{message_id}/reactions/{reaction_id}", self._take_back),
@@ -83,9 +95,14 @@ class FeishuStandin:
         )
 
     def _start_anew(self) -> None:
-        credentials, reach, pace = self._given
-        self._platform = Platform(credentials)
+        credentials, reach, pace, clock = self._given
+        self._platform = Platform(credentials, clock)
         self._delivery = Delivery(self._platform, reach, pace)
+
+    @property
+    def platform(self) -> Platform:
+        """Return the state, for tests in the same process."""
+        return self._platform
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -136,6 +153,29 @@ class FeishuStandin:
         authorize(self._platform, request.headers)
         return JSONResponse(get_message(self._platform, request.path_params["message_id"]))
 
+    async def _recall_own(self, request: Request) -> Response:
+        authorize(self._platform, request.headers)
+        return JSONResponse(recall_message(self._platform, request.path_params["message_id"]))
+
+    async def _create_card(self, request: Request) -> Response:
+        authorize(self._platform, request.headers)
+        return JSONResponse(self._platform.cards.create(await _json(request)))
+
+    async def _replace_card(self, request: Request) -> Response:
+        authorize(self._platform, request.headers)
+        card_id = request.path_params["card_id"]
+        return JSONResponse(self._platform.cards.replace(card_id, await _json(request)))
+
+    async def _configure_card(self, request: Request) -> Response:
+        authorize(self._platform, request.headers)
+        card_id = request.path_params["card_id"]
+        return JSONResponse(self._platform.cards.configure(card_id, await _json(request)))
+
+    async def _write_card(self, request: Request) -> Response:
+        authorize(self._platform, request.headers)
+        card_id, element_id = request.path_params["card_id"], request.path_params["element_id"]
+        return JSONResponse(self._platform.cards.write(card_id, element_id, await _json(request)))
+
     async def _react(self, request: Request) -> Response:
         authorize(self._platform, request.headers)
         message_id = request.path_params["message_id"]
@@ -184,9 +224,15 @@ class FeishuStandin:
         found = self._platform.reactions
         return JSONResponse([{"message_id": message, "emoji": emoji} for message, emoji in found])
 
+    async def _cards(self, request: Request) -> Response:
+        now, found = self._platform.clock(), self._platform.cards.cards
+        return JSONResponse([card.view(now) for card in found.values()])
+
     async def _set_app(self, request: Request) -> Response:
         given = await request.json()
-        _only(given, {"group_messages", "bot_name", "bot_open_id", "may_react"})
+        _only(given, {"group_messages", "bot_name", "bot_open_id", "may_react", "may_make_cards"})
+        if "may_make_cards" in given:
+            self._platform.cards.allowed = given.pop("may_make_cards")
         for name, value in given.items():
             setattr(self._platform, name, value)
         return JSONResponse({})

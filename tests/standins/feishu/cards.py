@@ -13,13 +13,14 @@ from typing import Any
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from tests.standins.feishu.state import ApiError
+from tests.standins.feishu.errors import ApiError
 
 MOST_ELEMENTS = 200
 MOST_TABLES_IN_ELEMENT = 4
 MOST_TABLES = 5
 TAGS = ("br", "hr", "person", "local_datetime", "at", "a", "text_tag", "raw", "link", "font", "number_tag")
 CONFIG = frozenset(("update_multi", "summary", "width_mode", "enable_forward", "locales", "style"))
+STREAMING = frozenset(("streaming_mode", "streaming_config"))
 _MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
@@ -29,7 +30,7 @@ def check_card(card: dict[str, Any]) -> None:
     if card.get("schema") != "2.0":
         raise _failed(200621, "stand-in: only cards of schema 2.0 are modelled")
     config = card.get("config", {})
-    _only(config, CONFIG)
+    _only(config, CONFIG | STREAMING)
     if config.get("update_multi", True) is not True:
         raise _failed(200830, "update_multi must be true")
     _only(config.get("summary", {}), {"content", "i18n_content"})

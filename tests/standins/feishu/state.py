@@ -8,31 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.standins.feishu.card_entities import CardEntities, entity_in
+from tests.standins.feishu.errors import ApiError
 from tests.standins.limits import Window
+
+__all__ = ["ApiError"]
 
 TOKEN_SECONDS = 7200
 RENEWED_BELOW_SECONDS = 1800
 UUID_SECONDS = 3600
-
-
-class ApiError(Exception):
-    """What the platform answers when it refuses: its `code`, and the HTTP `status`."""
-
-    def __init__(
-        self, code: int, msg: str, *, status: int = 400, headers: dict[str, str] | None = None, **error: Any
-    ) -> None:
-        super().__init__(msg)
-        self.code = code
-        self.status = status
-        self.headers = headers or {}
-        self.error = error
-
-    def body(self) -> dict[str, Any]:
-        """Return the JSON of the answer."""
-        body: dict[str, Any] = {"code": self.code, "msg": str(self)}
-        if self.status != 200:
-            body["error"] = {"log_id": secrets.token_hex(16).upper(), **self.error}
-        return body
 
 
 @dataclass(frozen=True)
@@ -93,6 +77,10 @@ class Platform:
     sent: list[dict[str, Any]] = field(default_factory=list)
     calls: list[dict[str, Any]] = field(default_factory=list)
     uuids: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
+    cards: CardEntities = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cards = CardEntities(lambda: self.clock(), self.spend_call)
 
     def issue_token(self) -> Token:
         """Return the newest token while it has half an hour left, else a new one; both are valid then."""
@@ -162,8 +150,11 @@ class Platform:
             links = {"root_id": root, "parent_id": parent["message_id"]}
             if thread or parent.get("thread_id"):
                 links["thread_id"] = parent.get("thread_id") or f"omt_{secrets.token_hex(8)}"
+        message_id = f"om_{secrets.token_hex(16)}"
+        if (card_id := entity_in(msg_type, content)) is not None:
+            self.cards.send(card_id, message_id)
         message = {
-            "message_id": f"om_{secrets.token_hex(16)}",
+            "message_id": message_id,
             **links,
             "msg_type": msg_type,
             "create_time": now,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,8 +28,8 @@ CHAT_FIELDS = {field.name for field in dataclasses.fields(Chat)}
 class Account:
     """One bot with its long poll and its webhook."""
 
-    def __init__(self, token: str, rules: Rules) -> None:
-        self.bot = Bot(token)
+    def __init__(self, token: str, rules: Rules, clock: Callable[[], float] = time.time) -> None:
+        self.bot = Bot(token, clock=clock)
         self.polling = Polling(self.bot)
         self.sender = WebhookSender(self.bot, rules)
 
@@ -47,12 +48,15 @@ class Account:
 
 
 class TelegramStandin:
-    """A Bot API server with the bots of `tokens`; `app` serves it."""
+    """A Bot API server with the bots of `tokens`; `app` serves it. `clock` measures the limits."""
 
-    def __init__(self, tokens: Iterable[str], rules: Rules | None = None) -> None:
+    def __init__(
+        self, tokens: Iterable[str], rules: Rules | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._clock = clock
         self._rules = rules or Rules()
         self._tokens = tuple(tokens)
-        self._accounts = {token: Account(token, self._rules) for token in self._tokens}
+        self._accounts = {token: Account(token, self._rules, self._clock) for token in self._tokens}
         self._faults = Faults()
         control: list[tuple[str, list[str], Callable[[Request], Awaitable[Response]]]] = [
             ("messages", ["POST"], self._inject_message),
@@ -110,6 +114,11 @@ class TelegramStandin:
             record["error"] = refusal.description
             return _refused(refusal)
         return JSONResponse(body)
+
+    @property
+    def bot(self) -> Bot:
+        """Return the first bot, for tests in the same process."""
+        return self._accounts[self._tokens[0]].bot
 
     def _account(self, request: Request) -> Account:
         token = request.query_params.get("token", self._tokens[0])
@@ -188,7 +197,7 @@ class TelegramStandin:
         for account in self._accounts.values():
             account.sender.stop()
             account.polling.abort("Unauthorized")
-        self._accounts = {token: Account(token, self._rules) for token in self._tokens}
+        self._accounts = {token: Account(token, self._rules, self._clock) for token in self._tokens}
         self._faults.clear()
         return JSONResponse({})
 

@@ -17,10 +17,15 @@ Sending: messages are made once, and stored; `send()` delivers exactly one of th
     DeliveryError
     ├── RetryLater         it certainly did not arrive; retry after a number of seconds
     ├── DeliveryUnknown    it may have arrived (timeout while waiting for the platform's response)
+    ├── StreamGone         it certainly did not arrive where `Reply.shown` is; send it as a new message
     └── Undeliverable      it can never arrive (blocked by the user, chat deleted)
 
 `idempotent_for` is how long after the first attempt the platform recognises `Reply.key`; the core repeats a
 doubtful delivery only within that time. Any other exception counts as `DeliveryUnknown`.
+
+Streaming: a channel whose `streaming()` returns settings shows growing answers in a message that the core
+records (`handling.streaming`): `prepare()`, `open()`, then `update()`; `send()` completes it. A message with
+`Reply.shown` may be sent any number of times with the same effect.
 """
 
 from __future__ import annotations
@@ -39,7 +44,16 @@ from starlette.routing import BaseRoute
 from clawd_runtime.bot.credentials import Credentials
 from clawd_runtime.bot.ports import Inbox
 from clawd_runtime.bot.service.rejections import Rejections
-from clawd_runtime.bot.values import Content, ConversationKey, Inbound, Quote, Reply, SentRef
+from clawd_runtime.bot.values import (
+    Content,
+    ConversationKey,
+    Inbound,
+    Piece,
+    Quote,
+    Reply,
+    SentRef,
+    Shown,
+)
 from clawd_runtime.errors import ChannelError
 
 SHORTEST_WAIT = 1.0
@@ -60,6 +74,10 @@ class RetryLater(DeliveryError):
 
 class DeliveryUnknown(DeliveryError):
     """The message may or may not have arrived."""
+
+
+class StreamGone(DeliveryError):
+    """The message in which the reply was shown cannot be completed, and does not show the reply."""
 
 
 class Undeliverable(DeliveryError):
@@ -115,6 +133,18 @@ class ChannelContext:
     public_url: str | None
     rejections: Rejections = field(default_factory=Rejections)
     outbound: OutboundTexts = field(default_factory=UncheckedTexts)
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """How a channel shows growing answers: a piece at most `every` so many seconds.
+
+    With `notices_only`, an answer does not open a message while it grows (`answering` shows it), but is shown
+    in one that a notice has opened.
+    """
+
+    every: float
+    notices_only: bool = False
 
 
 class AnswerProgress(Protocol):
@@ -189,6 +219,28 @@ class Channel(ABC):
 
         `notice` returns the text with the number of messages ahead at that time: call it just before sending.
         """
+
+    def streaming(self, inbound: Inbound) -> Streaming | None:
+        """Return how the answer to a message is shown while it grows; None if in no message."""
+        return None
+
+    async def prepare(self, inbound: Inbound, piece: Piece) -> str:
+        """Return a reference that is known before the message exists; empty if there is none.
+
+        Nothing is visible yet. Raise `ChannelError` on failure.
+        """
+        return ""
+
+    async def open(self, inbound: Inbound, shown: Shown, piece: Piece) -> str:
+        """Send the message that shows `piece`, and return its reference. Raise like `send`.
+
+        `shown.ref` is what `prepare` returned, also in an earlier run. With `idempotent_for`, it may be
+        called again for the same message.
+        """
+        raise Undeliverable(f"{self.name}: messages cannot grow")
+
+    async def update(self, inbound: Inbound, shown: Shown, piece: Piece) -> None:  # noqa: B027
+        """Replace what the message shows. Raise like `send`; the reference stays valid after any error."""
 
     async def quoted(self, ref: str) -> Quote:
         """Return the content of the message `ref` (see `Quote.ref`); raise `ChannelError` on failure."""

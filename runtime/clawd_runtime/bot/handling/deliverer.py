@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from clawd_runtime.bot.channels.base import Channel, RetryLater, Undeliverable
+from clawd_runtime.bot.channels.base import Channel, RetryLater, StreamGone, Undeliverable
 from clawd_runtime.bot.handling.backoff import backoff
 from clawd_runtime.bot.handling.keyed_queue import LaneRunner
 from clawd_runtime.bot.service.metrics import Metrics
@@ -33,7 +33,13 @@ IDEMPOTENCY_MARGIN = 120.0
 
 
 def may_repeat(delivery: Delivery, idempotent_for: float, now: float) -> bool:
-    """Return whether the platform would still recognise a repetition of a message that may have arrived."""
+    """Return whether a message that may have arrived can be sent again.
+
+    Completing one that is already shown has the same effect every time; else the platform must still
+    recognise the repetition.
+    """
+    if delivery.reply.shown is not None:
+        return True
     return now < _started_at(delivery, now) + idempotent_for - IDEMPOTENCY_MARGIN
 
 
@@ -133,7 +139,7 @@ class Deliverer:
         if delivery.reply.attempt == 1:
             return 0.0
         due = self._due.get(delivery.id)
-        return delivery.not_before - now if due is None else due - time.monotonic()
+        return delivery.not_before - now if due is None else due - asyncio.get_running_loop().time()
 
     async def _attempt(self, delivery: Delivery, channel: Channel, *, in_doubt: bool) -> float | None:
         """Make an attempt. `in_doubt`: an earlier one may have arrived, even if this one is refused."""
@@ -144,6 +150,10 @@ class Deliverer:
             if self._clock() > _started_at(delivery, self._clock()) + GIVE_UP_AFTER:
                 return await self._finish(delivery, "dead", problem=f"given up: {delay}")
             return await self._postpone(delivery, delay.after, str(delay), in_doubt=in_doubt)
+        except StreamGone as loss:
+            log.info("%s: %s; sending a new message", _name(delivery), loss)
+            await _recorded(lambda: self._store.lose_stream(delivery.id))
+            return 0.0
         except Undeliverable as refusal:
             return await self._finish(delivery, "dead", problem=str(refusal))
         except Exception as doubt:
@@ -158,7 +168,7 @@ class Deliverer:
     ) -> float:
         wait = (after if after is not None else backoff(delivery.reply.attempt)) * random.uniform(1.0, 1.2)  # noqa: S311
         until = self._clock() + wait
-        self._due[delivery.id] = time.monotonic() + wait
+        self._due[delivery.id] = asyncio.get_running_loop().time() + wait
         await _recorded(lambda: self._store.postpone(delivery.id, until, problem, in_doubt=in_doubt))
         self._metrics.delivery(delivery.reply.conversation.channel, "retried")
         log.warning("%s: retrying in %.1f s: %s", _name(delivery), wait, problem)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 
 class Pace:
@@ -17,6 +16,6 @@ class Pace:
     async def turn(self) -> None:
         """Wait for a turn. A caller that is cancelled while waiting uses none."""
         async with self._queue:
-            if (left := self._next - time.monotonic()) > 0:
+            if (left := self._next - asyncio.get_running_loop().time()) > 0:
                 await asyncio.sleep(left)
-            self._next = time.monotonic() + self._between
+            self._next = asyncio.get_running_loop().time() + self._between

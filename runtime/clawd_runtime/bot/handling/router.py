@@ -69,7 +69,7 @@ class Router:
         """Return the decision about a message with this `verdict` of the rate limit."""
         if inbound.chat_kind == "group" and not inbound.addressed:
             return Ignore("not_addressed")
-        words = _words(self._language, inbound)
+        words = self.words(inbound)
         if verdict is RateLimitVerdict.IGNORE:
             return Ignore("rate_limited")
         if verdict is RateLimitVerdict.EXPLAIN:
@@ -90,12 +90,14 @@ class Router:
         """Return the decision about a message that cannot be handled because of an internal error."""
         if inbound.chat_kind == "group" and not inbound.addressed:
             return Ignore("failed")
-        return Say("failed", _words(self._language, inbound).model_failed)
+        return Say("failed", self.words(inbound).model_failed)
 
-
-def _words(language: BotLanguage, inbound: Inbound) -> Messages:
-    quoted = inbound.quote.text if inbound.quote else ""
-    return messages_for(language, quoted if is_blank(inbound.text) else inbound.text, inbound.language)
+    def words(self, inbound: Inbound) -> Messages:
+        """Return the bot's texts in the language of a message."""
+        quoted = inbound.quote.text if inbound.quote else ""
+        return messages_for(
+            self._language, quoted if is_blank(inbound.text) else inbound.text, inbound.language
+        )
 
 
 def _without_words(inbound: Inbound, words: Messages) -> Say | AskModel:

@@ -15,6 +15,7 @@ from clawd_runtime.bot.channels.base import Channel
 from clawd_runtime.bot.handling.keyed_queue import LaneRunner
 from clawd_runtime.bot.handling.rate_limit import RateLimitVerdict
 from clawd_runtime.bot.handling.router import AskModel, Ignore, Router, Say
+from clawd_runtime.bot.handling.streaming import AnswerStream
 from clawd_runtime.bot.models.answering import Admission, Answerer
 from clawd_runtime.bot.models.attempt import ModelAnswer
 from clawd_runtime.bot.models.failures import (
@@ -48,10 +49,11 @@ MOST_ATTEMPTS = 3
 LOOK_AGAIN_AFTER = 2.0
 # Conversations handled concurrently: most of them wait at the gate of a model.
 CONVERSATIONS_AT_ONCE = 1024
-# After this time, a waiting user gets a notice with the number of messages ahead. A message received earlier
-# than `RECENT` seconds ago has waited behind another one of the conversation, so its sender expects the
-# delay.
-NOTICE_AFTER = 4.0
+# After this time, a waiting user gets a notice with the number of messages ahead, which is then updated where
+# the platform can. A message received earlier than `RECENT` seconds ago has waited behind another one of the
+# conversation, so its sender expects the delay.
+NOTICE_AFTER = 3.0
+NOTICE_EVERY = 5.0
 RECENT = 30.0
 # Characters of an answer that are formatted within some milliseconds.
 FORMATTED_AT_ONCE = 8000
@@ -182,7 +184,10 @@ class Worker:
             case Ignore(outcome):
                 return Settlement(outcome)
             case Say(outcome, text, begins_anew):
-                return Settlement(outcome, replies_to(task.inbound, channel, text), begins_anew=begins_anew)
+                if task.doubts:
+                    text = f"{text}\n\n{self._router.words(task.inbound).earlier_in_doubt}"
+                replies = replies_to(task.inbound, channel, text)
+                return Settlement(outcome, replies, begins_anew=begins_anew, explained=task.doubts)
             case AskModel():
                 return await self._ask(task, channel, decision)
 
@@ -241,13 +246,17 @@ class Worker:
         inbound = task.inbound
         check = self._policy.check(f"{channel.name} message {task.seq}")
         try:
-            async with self._admitted(task, channel, ask) as admission:
+            async with (
+                AnswerStream(self._store, channel, task) as stream,
+                self._admitted(task, channel, ask, stream) as admission,
+            ):
                 history = await self._store.recall(inbound.conversation)
                 question = await check.question(ask.prompt(history))
                 self._attempted.add(task.seq)
                 await self._store.begin_attempt(task)
                 async with channel.answering(inbound) as progress:
-                    answer = await admission.answer(history, question.text, check.progress(progress))
+                    stream.answer_begins(progress)
+                    answer = await admission.answer(history, question.text, check.progress(stream))
             answer = replace(answer, text=await check.answer(answer.text))
         except StoreError:
             raise
@@ -274,23 +283,26 @@ class Worker:
         if is_blank(answer.text):
             log.warning("%s message %d: the answer has no visible text", channel.name, task.seq)
             return Settlement("model_failed", replies_to(inbound, channel, ask.messages.model_failed))
-        contents = await _formatted(channel, answer.text, _notes(answer, ask, question.notices))
+        contents = await _formatted(channel, answer.text, _notes(answer, ask, question.notices, task))
         return Settlement(
             "answered",
             _numbered(inbound, _visible(contents)),
             # Without the notes: a model that reads them would imitate them.
             (Turn("user", question.text), Turn("assistant", answer.text)),
+            explained=task.doubts,
             answered=Answered(answer.source.model, answer.source.route) if answer.source else None,
         )
 
     @asynccontextmanager
-    async def _admitted(self, task: Task, channel: Channel, ask: AskModel) -> AsyncIterator[Admission]:
+    async def _admitted(
+        self, task: Task, channel: Channel, ask: AskModel, stream: AnswerStream
+    ) -> AsyncIterator[Admission]:
         """Hold a place at a model; a message that waits for one can be released."""
         current = asyncio.current_task()
         assert current is not None
         self._at_gate[task.seq] = current
         free = self._answerer.is_free(_asker(task))
-        signs = None if free else asyncio.create_task(self._show_waiting(task, channel, ask))
+        signs = None if free else asyncio.create_task(self._show_waiting(task, channel, ask, stream))
         async with AsyncExitStack() as place:
             try:
                 if task.attempts == MOST_ATTEMPTS - 1:
@@ -302,19 +314,26 @@ class Worker:
                     signs.cancel()
             yield admission
 
-    async def _show_waiting(self, task: Task, channel: Channel, ask: AskModel) -> None:
-        """Show that the message has arrived, and send a notice if it waits longer."""
-        inbound, started = task.inbound, time.monotonic()
+    async def _show_waiting(self, task: Task, channel: Channel, ask: AskModel, stream: AnswerStream) -> None:
+        """Show that the message has arrived, and how many are ahead if it waits longer."""
+        inbound, now = task.inbound, asyncio.get_running_loop().time
+        started = now()
+
+        def notice() -> str:
+            return ask.messages.waiting.format(ahead=self._answerer.ahead(_asker(task)))
+
         try:
             await channel.received(inbound)
             if self._clock() - inbound.received_at > RECENT:
                 return
-            if task.repeated and not channel.idempotent_for:
+            if task.repeated and not (channel.idempotent_for or stream.is_recorded):
                 return  # the notice may have been sent, and the platform would not recognise a duplicate
-            await asyncio.sleep(NOTICE_AFTER - (time.monotonic() - started))
-            await channel.waiting(
-                inbound, lambda: ask.messages.waiting.format(ahead=self._answerer.ahead(_asker(task)))
-            )
+            await asyncio.sleep(NOTICE_AFTER - (now() - started))
+            if not stream.is_recorded:
+                await channel.waiting(inbound, notice)
+            while stream.is_recorded:
+                stream.notify(notice())
+                await asyncio.sleep(NOTICE_EVERY)
         except ChannelError as fault:
             log.info("%s message %d: %s", channel.name, task.seq, fault)
         except Exception:
@@ -328,15 +347,21 @@ def _asker(task: Task) -> Asker:
     return Asker(task.seq, inbound.conversation, inbound.user, inbound.chat_kind)
 
 
-def _notes(answer: ModelAnswer, ask: AskModel, notices: Iterable[PolicyMessage]) -> str:
-    """Return the notes below an answer: what was cut or not read, notices, and who has answered."""
+def _notes(answer: ModelAnswer, ask: AskModel, notices: Iterable[PolicyMessage], task: Task) -> str:
+    """Return the notes below an answer.
+
+    They say what was cut or not read, who has answered, and that an earlier answer may not have arrived;
+    notices of the policy are among them.
+    """
     words = ask.messages
     cut = {"length": words.cut_length, "filtered": words.cut_filtered, "broken": words.cut_broken}
     mark = answer.source.mark if answer.source else ""
     source = words.answered_by.format(model=mark) if mark else ""
     unread = words.parts_unread.format(parts=words.named(ask.unread)) if ask.unread else ""
+    doubt = words.earlier_in_doubt if task.doubts else ""
     texts = (notice.text(words.language) for notice in notices)
-    return "\n\n".join(filter(None, (cut[answer.cut] if answer.cut else "", unread, *texts, source)))
+    notes = (cut[answer.cut] if answer.cut else "", unread, *texts, source, doubt)
+    return "\n\n".join(filter(None, notes))
 
 
 async def _formatted(channel: Channel, markdown: str, notes: str) -> tuple[Content, ...]:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from clawd_runtime.bot.handling.rate_limit import WINDOW, RateLimitVerdict
 from clawd_runtime.bot.store import members, schema
 from clawd_runtime.bot.store.backends.inserting import insert_new
+from clawd_runtime.bot.store.streams import StreamRecord
 from clawd_runtime.bot.text.unicode import whole_characters
 from clawd_runtime.bot.values import ChatKind, ConversationKey, Inbound, MessagePart, PartKind, Quote
 
@@ -23,7 +24,9 @@ class Task:
     """A message to handle, with its owner and the verdict of the rate limit (None if not judged).
 
     `repeated`: it was already taken before, in this run or another. `attempts`: how often a model was asked
-    before, without a result that is stored.
+    before, without a result that is stored. `stream` is where its answer was already shown then. `doubts` are
+    the numbers of earlier replies in the conversation of which it is unknown whether they arrived, and the
+    user does not know that.
     """
 
     seq: int
@@ -32,6 +35,8 @@ class Task:
     verdict: RateLimitVerdict | None = None
     repeated: bool = False
     attempts: int = 0
+    stream: StreamRecord | None = None
+    doubts: tuple[int, ...] = ()
 
 
 class Behind:
@@ -122,6 +127,12 @@ def settle(connection: Connection, task: Task, handled: Handled, now: float) -> 
         .values(outcome=handled.outcome, done_at=now, owner=None, **source, **forgotten)
     )
     return bool(result.rowcount == 1)
+
+
+def is_held(connection: Connection, task: Task) -> bool:
+    """Return whether a message is open and still belongs to the member that has taken it."""
+    mine = (table.c.seq == task.seq, table.c.outcome.is_(None), table.c.owner == task.member)
+    return connection.scalar(select(table.c.seq).where(*mine)) is not None
 
 
 def outcome(connection: Connection, channel: str, event_id: str) -> str | None:

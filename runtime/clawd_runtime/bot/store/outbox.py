@@ -12,13 +12,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from sqlalchemy import Connection, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    and_,
+    delete,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
-from clawd_runtime.bot.store import members
+from clawd_runtime.bot.store import members, streams
 from clawd_runtime.bot.store.inbox import Behind
 from clawd_runtime.bot.store.schema import has_failed, is_open
 from clawd_runtime.bot.store.schema import outbox as table
-from clawd_runtime.bot.values import ChatKind, ConversationKey, Reply
+from clawd_runtime.bot.values import ChatKind, ConversationKey, Reply, Shown
 
 FinalState = Literal["sent", "doubtful", "dead"]
 OPEN = is_open[table]
@@ -66,7 +77,9 @@ def delivery(connection: Connection, id: int, owner: int) -> Delivery | Behind |
     row = connection.execute(select(table).where(*mine)).one_or_none()
     if row is None:
         return None
-    found = _delivery(row)
+    found = _delivery(
+        row, streams.shown_for(connection, row.channel, row.event_id) if row.part == 0 else None
+    )
     return Behind() if members.is_behind(connection, table, found.reply.conversation, id) else found
 
 
@@ -80,8 +93,37 @@ def begin(connection: Connection, id: int, owner: int, now: float) -> bool:
             attempts=table.c.attempts + 1,
             first_attempt_at=func.coalesce(table.c.first_attempt_at, now),
         )
+        .returning(table.c.channel, table.c.event_id, table.c.part)
     )
-    return bool(started.rowcount == 1)
+    row = started.one_or_none()
+    if row is not None and row.part == 0:
+        streams.use_numbers(connection, row.channel, row.event_id)
+    return row is not None
+
+
+def lose_stream(connection: Connection, id: int, owner: int) -> None:
+    """Record that a message cannot be completed where it was shown; it is sent as a new one."""
+    row = connection.execute(
+        update(table)
+        .where(table.c.id == id, OPEN, table.c.owner == owner)
+        .values(state="pending", attempts=0, first_attempt_at=None)
+        .returning(table.c.channel, table.c.event_id)
+    ).one_or_none()
+    if row is not None:
+        streams.lose(connection, row.channel, row.event_id)
+
+
+def unexplained(connection: Connection, conversation: ConversationKey) -> tuple[int, ...]:
+    """Return the numbers of the doubtful messages of a conversation that its users do not know of."""
+    doubtful = (table.c.state == literal_column("'doubtful'"), table.c.explained.is_(None))
+    query = select(table.c.id).where(has_failed, *doubtful, *members.of(table, conversation))
+    return tuple(connection.scalars(query))
+
+
+def explain(connection: Connection, doubts: tuple[int, ...]) -> None:
+    """Record that a reply explains these doubtful messages."""
+    if doubts:
+        connection.execute(update(table).where(table.c.id.in_(doubts)).values(explained=1))
 
 
 def postpone(
@@ -125,10 +167,12 @@ def finish(connection: Connection, id: int, owner: int, result: DeliveryResult, 
             problem=result.problem,
             owner=None,
         )
-        .returning(table.c.channel, table.c.chat, table.c.thread)
+        .returning(table.c.channel, table.c.chat, table.c.thread, table.c.event_id, table.c.part)
     )
     row = connection.execute(ended).one_or_none()
     if row is not None:
+        if row.part == 0:
+            streams.end(connection, row.channel, row.event_id)
         members.notify_next(connection, table, ConversationKey(row.channel, row.chat, row.thread), owner)
 
 
@@ -171,7 +215,7 @@ def _columns(reply: Reply, now: float) -> dict[str, Any]:
     }
 
 
-def _delivery(row: Row[Any]) -> Delivery:
+def _delivery(row: Row[Any], shown: Shown | None) -> Delivery:
     reply = Reply(
         key=row.key,
         event_id=row.event_id,
@@ -183,6 +227,7 @@ def _delivery(row: Row[Any]) -> Delivery:
         parts=row.parts,
         attempt=row.attempts + 1,
         formatting=row.formatting or "",
+        shown=shown,
     )
     return Delivery(
         id=row.id,

@@ -113,11 +113,24 @@ outbox = Table(
     Column("problem", String),
     Column("owner", Integer),  # the member that sends it; null if none does, and when it is finished
     Column("formatting", String),  # of the text, as the channel has made it; null for plain text
+    Column("explained", Integer),  # 1 if a later answer says that this one may not have arrived; else null
 )
 outbox_of_event = Index("outbox_of_event", outbox.c.channel, outbox.c.event_id)
 outbox_open = Index("outbox_open", outbox.c.channel, outbox.c.chat, outbox.c.thread, outbox.c.id)
 
 outbox_failed = Index("outbox_failed", outbox.c.state)
+
+streams = Table(
+    "streams",
+    metadata,
+    Column("channel", String, primary_key=True),
+    Column("event_id", String, primary_key=True),
+    Column("ref", String, nullable=False),  # of the channel; empty until the platform has returned it
+    Column("sequence", Integer, nullable=False),  # the last number that an update may have used
+    Column("digest", String, nullable=False),  # of what was shown last, or is being shown
+    Column("state", String, nullable=False),  # opening, open, lost, ended
+    Column("updated_at", Float, nullable=False),
+)
 
 # Literals instead of parameters: SQLite uses a partial index only for the same literal condition.
 is_open = {
@@ -262,6 +275,10 @@ WITHOUT_A_STEP = (
     """CREATE TABLE IF NOT EXISTS used_tokens (
         token VARCHAR NOT NULL PRIMARY KEY, request VARCHAR NOT NULL, expires_at FLOAT NOT NULL)""",
     "CREATE INDEX IF NOT EXISTS used_tokens_expiry ON used_tokens (expires_at)",
+    """CREATE TABLE IF NOT EXISTS streams (
+        channel VARCHAR NOT NULL, event_id VARCHAR NOT NULL, ref VARCHAR NOT NULL,
+        sequence INTEGER NOT NULL, digest VARCHAR NOT NULL, state VARCHAR NOT NULL,
+        updated_at FLOAT NOT NULL, PRIMARY KEY (channel, event_id))""",
 )
 COLUMNS_WITHOUT_A_STEP = (
     ("inbox", "context", "VARCHAR"),
@@ -269,6 +286,7 @@ COLUMNS_WITHOUT_A_STEP = (
     ("inbox", "attempts", "INTEGER"),
     ("inbox", "model", "VARCHAR"),
     ("inbox", "route", "INTEGER"),
+    ("outbox", "explained", "INTEGER"),
 )
 
 

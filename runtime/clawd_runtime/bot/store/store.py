@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
 from clawd_runtime.bot.ports import StoredAnswer, TokenUse
-from clawd_runtime.bot.store import history, inbox, members, outbox, tokens
+from clawd_runtime.bot.store import history, inbox, members, outbox, streams, tokens
 from clawd_runtime.bot.store.backends.database import Deposed, OpenDatabase
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Answered, Behind, Handled, Task
 from clawd_runtime.bot.store.members import Notice
 from clawd_runtime.bot.store.outbox import Delivery, DeliveryResult, FinalState
+from clawd_runtime.bot.store.streams import StreamRecord
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply
 
 READINESS = "readiness"
@@ -28,7 +29,8 @@ InboxListener = Callable[[list[Queued]], None]
 class Settlement:
     """The result of handling a message: the replies, the turns to store, whether a conversation is reset.
 
-    `answered` names the model that has given the answer.
+    `answered` names the model that has given the answer. `explained` are doubtful earlier replies that the
+    replies mention (`Task.doubts`).
     """
 
     outcome: str
@@ -36,6 +38,7 @@ class Settlement:
     turns: tuple[Turn, ...] = ()
     begins_anew: bool = False
     answered: Answered | None = None
+    explained: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +184,28 @@ class Store:
 
     async def take(self, seq: int) -> Task | Behind | None:
         """Return a message to handle; None if it is handled or belongs to another bot."""
-        return await self._database.run(lambda c: inbox.take(c, seq, self._database.member, self._limit))
+
+        def take(connection: Connection) -> Task | Behind | None:
+            task = inbox.take(connection, seq, self._database.member, self._limit)
+            if not isinstance(task, Task):
+                return task
+            inbound = task.inbound
+            stream = streams.find(connection, inbound.channel, inbound.event_id) if task.repeated else None
+            return replace(task, stream=stream, doubts=outbox.unexplained(connection, inbound.conversation))
+
+        return await self._database.run(take)
+
+    async def record_stream(self, task: Task, stream: StreamRecord) -> bool:
+        """Record where the answer to a message is shown; return False if it no longer belongs to `task`."""
+        now, inbound = self._clock(), task.inbound
+
+        def record(connection: Connection) -> bool:
+            if not inbox.is_held(connection, task):
+                return False
+            streams.put(connection, inbound.channel, inbound.event_id, stream, now)
+            return True
+
+        return await self._database.run(record)
 
     async def begin_attempt(self, task: Task) -> None:
         """Count an attempt to have a model answer the message, before it is made."""
@@ -211,6 +235,7 @@ class Store:
             if settlement.begins_anew:
                 history.begin_anew(connection, conversation)
             history.append(connection, conversation, settlement.turns, now)
+            outbox.explain(connection, settlement.explained)
             members.notify_next(connection, inbox.table, conversation, task.member)
             return outbox.add(connection, settlement.replies, self._database.member, now)
 
@@ -231,6 +256,10 @@ class Store:
             lambda c: outbox.postpone(c, id, self._database.member, until, problem, in_doubt=in_doubt)
         )
 
+    async def lose_stream(self, id: int) -> None:
+        """Record that a message cannot be completed where it was shown, to send it as a new one."""
+        await self._database.run(lambda c: outbox.lose_stream(c, id, self._database.member))
+
     async def finish(
         self, id: int, state: FinalState, *, ref: str | None = None, problem: str | None = None
     ) -> None:
@@ -245,7 +274,7 @@ class Store:
     async def purge(self, keep: float) -> int:
         """Delete rows finished more than `keep` seconds ago, and return how many."""
         before = self._clock() - keep
-        purges = (inbox.purge, outbox.purge, history.purge)
+        purges = (inbox.purge, outbox.purge, history.purge, streams.purge)
         return await self._database.run(lambda c: sum(purge(c, before) for purge in purges))
 
     async def heartbeat(self) -> None:

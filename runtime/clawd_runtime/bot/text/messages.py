@@ -36,6 +36,7 @@ class Messages:
     cut_length: str
     cut_filtered: str
     cut_broken: str
+    earlier_in_doubt: str
     only_parts: str
     parts_unread: str
     quote_unreadable: str
@@ -94,6 +95,9 @@ EN = Messages(
     cut_filtered="(My answer was cut off here by a content filter of the model's provider.)",
     cut_broken="(My answer was cut off here by an error. Please ask again if you need the rest.)",
     answered_by="(Answered by {model}, which runs outside this organisation.)",
+    earlier_in_doubt=(
+        "(My previous answer may not have reached you. If you do not see it, please ask that question again.)"
+    ),
     command_new="Forget our conversation and start a new one",
     command_help="Show what I can do",
     only_parts="I can only read text, and your message contains: {parts}. Could you describe it in words?",
@@ -127,6 +131,7 @@ ZH = Messages(
     cut_filtered="（回答在此处被模型服务商的内容过滤截断。）",
     cut_broken="（回答因出错在此处中断。如需其余内容，请再问一次。）",
     answered_by="（本回答由外部模型 {model} 生成。）",
+    earlier_in_doubt="（我的上一条回答可能没有送达。如果没有看到，请再问一次。）",
     command_new="清除之前的对话，重新开始",
     command_help="查看功能介绍",
     only_parts="目前我只支持文字消息，您发送的是：{parts}。可以用文字描述一下吗？",

@@ -29,6 +29,7 @@ CHAT = 4711
 METHODS: dict[str, type[aiogram.methods.TelegramMethod[Any]]] = {
     "sendmessage": aiogram.methods.SendMessage,
     "sendchataction": aiogram.methods.SendChatAction,
+    "editmessagetext": aiogram.methods.EditMessageText,
     "sendmessagedraft": aiogram.methods.SendMessageDraft,
     "setwebhook": aiogram.methods.SetWebhook,
     "deletewebhook": aiogram.methods.DeleteWebhook,

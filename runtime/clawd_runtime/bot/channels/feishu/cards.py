@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from clawd_runtime.bot.channels.feishu.api import size_in_request
 from clawd_runtime.bot.channels.feishu.inline_markdown import SEPARATOR, inline_markdown
@@ -30,7 +31,7 @@ from clawd_runtime.bot.text.markdown.layout import DONE, laid_out
 from clawd_runtime.bot.text.markdown.reading import read_markdown
 from clawd_runtime.bot.text.markdown.rich_text import RichText
 from clawd_runtime.bot.text.markdown.tables import aligned, records
-from clawd_runtime.bot.text.splitting import split
+from clawd_runtime.bot.text.splitting import shorten, split
 from clawd_runtime.bot.values import Content
 
 LARGEST_MARKDOWN = 26 * 1024
@@ -60,6 +61,31 @@ def messages(markdown: str, notes: str = "") -> tuple[Content, ...]:
     if notes:
         blocks += (Paragraph(Place(gap=True), RichText(notes)),)
     return tuple(_content(card) for card in _cards(_manageable(blocks)))
+
+
+def beginning(markdown: str) -> str:
+    """Return the Markdown of the first card of an answer that is still growing."""
+    text = shorten(markdown, LARGEST_MARKDOWN, size_in_request)
+    found = guarded(lambda text: _first_card(text), text)
+    return found[0].text if found else literal(text)
+
+
+def literal(text: str) -> str:
+    """Return the Markdown of a card that shows `text` as it is."""
+    return inline_markdown(RichText(shorten(text, LARGEST_MARKDOWN // 8, size_in_request)))
+
+
+def plain_card(text: str) -> str | None:
+    """Return the content of a card that shows `text` as it is; None if it is too large for one."""
+    card = _Card()
+    card.takes(Paragraph(Place(), RichText(text)))
+    return _content(card).formatting if card.size <= LARGEST_MARKDOWN else None
+
+
+def _first_card(markdown: str) -> tuple[Content, ...]:
+    return tuple(
+        Content("".join(card.pieces)) for card in islice(_cards(_manageable(read_markdown(markdown))), 1)
+    )
 
 
 def _is_plain(block: Block) -> bool:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -27,13 +27,11 @@ from clawd_runtime.bot.channels.base import (
     ChannelContext,
     ChannelSettings,
     NoProgress,
-    Undeliverable,
+    Streaming,
 )
 from clawd_runtime.bot.channels.feishu.api import (
     FeishuApi,
-    FeishuRefusal,
     OperatorNeeded,
-    Outgoing,
     size_in_request,
     text_message,
 )
@@ -45,17 +43,28 @@ from clawd_runtime.bot.channels.feishu.crypto import (
     same,
     verify_signature,
 )
+from clawd_runtime.bot.channels.feishu.delivery import FeishuDelivery, without_mentions
 from clawd_runtime.bot.channels.feishu.events import (
     MESSAGE_RECEIVED,
     is_addressable_group,
     kind_of,
     read_message,
 )
+from clawd_runtime.bot.channels.feishu.growing_cards import CardRef, GrowingCards
 from clawd_runtime.bot.foreign_json import Foreign, ForeignJsonError, ForeignName, read_as
 from clawd_runtime.bot.handling.backoff import backoff
 from clawd_runtime.bot.handling.pace import Pace
 from clawd_runtime.bot.text.splitting import split
-from clawd_runtime.bot.values import Content, Inbound, Quote, Reply, SentRef, reply_key
+from clawd_runtime.bot.values import (
+    Content,
+    Inbound,
+    Piece,
+    Quote,
+    Reply,
+    SentRef,
+    Shown,
+    reply_key,
+)
 from clawd_runtime.errors import ChannelError
 
 log = logging.getLogger(__name__)
@@ -72,13 +81,11 @@ LARGEST_TEXT = 150 * 1024 - 512
 # answers.
 SIGNS_A_SECOND = 40.0
 NOTICES_A_SECOND = 15.0
-# After so many attempts whose outcome is unknown, a card is sent as text.
-CARD_ATTEMPTS = 3
 RECEIVED_EMOJI = "Typing"
 CHALLENGE = "url_verification"
 # A number that no part of an answer has.
 NOTICE_PART = -1
-MENTION_TAG = re.compile(r"<(?=/?at\b)", re.IGNORECASE)
+PIECES_EVERY = 1.5
 
 
 # Feishu repeats an event that was not acknowledged after 15 s, 5 min, 1 h and 6 h, and its documentation does
@@ -133,6 +140,9 @@ class FeishuChannel(Channel):
         self._open_id: str | None = None
         self._signs = Pace(SIGNS_A_SECOND)
         self._notices = Pace(NOTICES_A_SECOND)
+        self._cards = GrowingCards(self._api)
+        self._delivery = FeishuDelivery(self._api, self._cards)
+        self._has_cards = True
         self._reacts = True
         # The reactions that acknowledge a message, by event, until it is answered.
         self._reactions: dict[str, str] = {}
@@ -161,41 +171,39 @@ class FeishuChannel(Channel):
 
     def split(self, text: str) -> tuple[str, ...]:
         """See `Channel.split`."""
-        harmless = _without_mentions(text)
+        harmless = without_mentions(text)
         if size_in_request(harmless) <= LARGEST_TEXT:
             return (harmless,)
         return split(harmless, LARGEST_TEXT, size_in_request)
 
     def formatted(self, markdown: str, notes: str = "") -> tuple[Content, ...]:
         """See `Channel.formatted`."""
-        return formatted(_without_mentions(markdown), notes) or super().formatted(markdown, notes)
+        return formatted(without_mentions(markdown), notes) or super().formatted(markdown, notes)
 
     async def send(self, reply: Reply) -> SentRef:
-        """See `Channel.send`. If a card is refused, or its fate is often unknown, send it as text.
+        """See `Channel.send`."""
+        return await self._delivery.send(reply)
 
-        Everything is sent with the same key, so that one of them arrives, once.
-        """
-        text = text_message(_without_mentions(reply.text))
+    def streaming(self, inbound: Inbound) -> Streaming | None:
+        """See `Channel.streaming`."""
+        return Streaming(PIECES_EVERY) if self._has_cards else None
+
+    async def prepare(self, inbound: Inbound, piece: Piece) -> str:
+        """See `Channel.prepare`: create the card, which is not visible until it is sent."""
         try:
-            if reply.formatting and reply.attempt <= CARD_ATTEMPTS:
-                try:
-                    return await self._send(reply, Outgoing("interactive", reply.formatting))
-                except FeishuRefusal as refusal:
-                    log.warning("%s; sending text instead of a card", refusal)
-            return await self._send(reply, text)
-        except FeishuRefusal as refusal:
-            raise Undeliverable(str(refusal)) from None
+            return str(await self._cards.create(_harmless(piece)))
+        except OperatorNeeded as refusal:
+            # Without the permission, every card would be refused: do not try again.
+            self._has_cards = False
+            raise ChannelError(f"{refusal}; growing cards are disabled until the bot restarts") from None
 
-    async def _send(self, reply: Reply, message: Outgoing) -> SentRef:
-        """Send a message; to the chat if the message to reply to is gone. Raise like `FeishuApi.call`."""
-        if reply.reply_to:
-            try:
-                return SentRef(await self._api.reply(reply.reply_to, message, reply.key))
-            except FeishuRefusal as refusal:
-                if not refusal.place_is_gone:
-                    raise
-                log.info("%s; sending to the chat instead", refusal)
-        return SentRef(await self._api.send_to_chat(reply.conversation.chat, message, reply.key))
+    async def open(self, inbound: Inbound, shown: Shown, piece: Piece) -> str:
+        """See `Channel.open`."""
+        return str(await self._delivery.opened(inbound, CardRef.read(shown.ref)))
+
+    async def update(self, inbound: Inbound, shown: Shown, piece: Piece) -> None:
+        """See `Channel.update`."""
+        await self._cards.show(CardRef.read(shown.ref), shown.sequence, _harmless(piece))
 
     async def received(self, inbound: Inbound) -> None:
         """Add an emoji reaction to the message, since Feishu has no "typing"."""
@@ -212,7 +220,7 @@ class FeishuChannel(Channel):
         """Reply with `notice` under a separate key: once within an hour, even after a restart."""
         await self._notices.turn()
         key = reply_key(self.name, inbound.event_id, NOTICE_PART)
-        reply_to, text = inbound.reply_to, _without_mentions(notice())
+        reply_to, text = inbound.reply_to, without_mentions(notice())
         await self._api.reply(reply_to, text_message(text), key)
 
     async def quoted(self, ref: str) -> Quote:
@@ -336,6 +344,5 @@ async def _read(request: Request) -> bytes | None:
     return bytes(body)
 
 
-def _without_mentions(text: str) -> str:
-    """Return text without working `<at user_id="all">`: a user could have the model notify everyone."""
-    return MENTION_TAG.sub("<\u200b", text)
+def _harmless(piece: Piece) -> Piece:
+    return replace(piece, text=without_mentions(piece.text))

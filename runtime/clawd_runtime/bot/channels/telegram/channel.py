@@ -26,11 +26,14 @@ from clawd_runtime.bot.channels.base import (
     ChannelSettings,
     DeliveryUnknown,
     RetryLater,
+    StreamGone,
+    Streaming,
     Undeliverable,
 )
 from clawd_runtime.bot.channels.telegram import formatting
 from clawd_runtime.bot.channels.telegram.api import TelegramApi, TelegramRefusal
 from clawd_runtime.bot.channels.telegram.formatting import MESSAGE_UNITS
+from clawd_runtime.bot.channels.telegram.pieces import unfinished
 from clawd_runtime.bot.channels.telegram.progress import NUMBER, TelegramProgress, place_of
 from clawd_runtime.bot.channels.telegram.reception import (
     Polling,
@@ -41,11 +44,12 @@ from clawd_runtime.bot.channels.telegram.reception import (
 from clawd_runtime.bot.channels.telegram.updates import TelegramIdentity, is_update, read_update
 from clawd_runtime.bot.foreign_json import Foreign, ForeignJsonError, Int64, read_as, read_json
 from clawd_runtime.bot.text.splitting import split
-from clawd_runtime.bot.values import Content, Inbound, Reply, SentRef
+from clawd_runtime.bot.values import Content, ConversationKey, Inbound, Piece, Reply, SentRef, Shown
 from clawd_runtime.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
+NOT_MODIFIED = "message is not modified"
 # The parameters of a message that name a place within its chat.
 PLACE = frozenset({"message_thread_id", "reply_parameters"})
 # The names of that place in refusals (400): "message thread not found", "TOPIC_CLOSED", "message to be
@@ -56,6 +60,9 @@ SECRET_HEADER = "x-telegram-bot-api-secret-token"  # noqa: S105  the header's na
 TOKEN = re.compile(r"^(\d+):[A-Za-z0-9_-]+$")
 SECRET_TOKEN = re.compile(r"^[A-Za-z0-9_-]{1,256}$")
 REFUSED_TOKEN_WAIT = 60.0
+# Telegram allows 20 messages a minute in a group, edits included, and the reply is one of them.
+GROUP_EDITS_EVERY = 4.0
+PRIVATE_EDITS_EVERY = 2.0
 
 
 class TelegramSettings(ChannelSettings):
@@ -127,8 +134,10 @@ class TelegramChannel(Channel):
 
         If the topic or the message to reply to is gone, send it to the chat; if the group was migrated, send
         it to the new one; if the entities are refused, send it as plain text. A refused message has certainly
-        not arrived.
+        not arrived. A reply that has been growing is completed by an edit.
         """
+        if reply.shown is not None:
+            return await self._complete(reply, reply.shown.ref)
         message = _message(reply)
         while True:
             try:
@@ -143,6 +152,55 @@ class TelegramChannel(Channel):
                 message = other
             else:
                 return _reference(sent)
+
+    def streaming(self, inbound: Inbound) -> Streaming | None:
+        """See `Channel.streaming`. In private chats, drafts show the answer."""
+        drafted = inbound.chat_kind == "private" and self._progress.drafts_work
+        return Streaming(
+            PRIVATE_EDITS_EVERY if inbound.chat_kind == "private" else GROUP_EDITS_EVERY, drafted
+        )
+
+    async def open(self, inbound: Inbound, shown: Shown, piece: Piece) -> str:
+        """See `Channel.open`."""
+        place = place_of(inbound.conversation)
+        if place is None:
+            raise Undeliverable("Telegram sendMessage: not a chat id")
+        message = place | _answering(inbound.reply_to) | unfinished(piece)
+        return _reference(await self._api.call("sendMessage", message)).id
+
+    async def update(self, inbound: Inbound, shown: Shown, piece: Piece) -> None:
+        """See `Channel.update`."""
+        await self._edit(inbound.conversation, shown.ref, unfinished(piece))
+
+    async def _edit(self, conversation: ConversationKey, ref: str, message: dict[str, Any]) -> None:
+        """Change the text of a message of the bot. Raise like `TelegramApi.call`."""
+        chat = (place_of(conversation) or {}).get("chat_id")
+        if chat is None or not ref.isdecimal():
+            raise StreamGone("Telegram editMessageText: not a message")
+        try:
+            await self._api.call("editMessageText", {"chat_id": chat, "message_id": int(ref), **message})
+        except TelegramRefusal as refusal:
+            if NOT_MODIFIED not in refusal.description.lower():
+                raise
+
+    async def _complete(self, reply: Reply, ref: str) -> SentRef:
+        """Complete the message in which an answer was shown; without formatting if that is refused."""
+        message: dict[str, Any] = {"text": reply.text}
+        if entities := formatting.stored_entities(reply.formatting):
+            message["entities"] = entities
+        try:
+            try:
+                await self._edit(reply.conversation, ref, message)
+            except TelegramRefusal as refusal:
+                if (plain := _plain(message, refusal)) is None:
+                    raise
+                log.warning("%s; completing without formatting instead", refusal)
+                await self._edit(reply.conversation, ref, plain)
+        except TelegramRefusal as refusal:
+            if refusal.code in (401, 404):
+                raise _outcome(refusal) from None
+            raise StreamGone(str(refusal)) from None
+        return SentRef(ref)
 
     async def received(self, inbound: Inbound) -> None:
         """See `Channel.received`; with a webhook, its response has already shown "typing"."""
@@ -227,12 +285,14 @@ def _message(reply: Reply) -> dict[str, Any]:
     message: dict[str, Any] = place | {"text": reply.text}
     if entities := formatting.stored_entities(reply.formatting):
         message["entities"] = entities
-    if reply.part == 0 and NUMBER.fullmatch(reply.reply_to):
-        message["reply_parameters"] = {
-            "message_id": int(reply.reply_to),
-            "allow_sending_without_reply": True,
-        }
-    return message
+    return message | (_answering(reply.reply_to) if reply.part == 0 else {})
+
+
+def _answering(reply_to: str) -> dict[str, Any]:
+    """Return the parameter that names the message to reply to."""
+    if not NUMBER.fullmatch(reply_to):
+        return {}
+    return {"reply_parameters": {"message_id": int(reply_to), "allow_sending_without_reply": True}}
 
 
 def _elsewhere(message: dict[str, Any], refusal: TelegramRefusal) -> dict[str, Any] | None:

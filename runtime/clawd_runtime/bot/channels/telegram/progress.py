@@ -16,18 +16,14 @@ from typing import Any
 
 from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater
 from clawd_runtime.bot.channels.telegram.api import TelegramApi, TelegramRefusal
-from clawd_runtime.bot.channels.telegram.formatting import formatted, stored_entities
+from clawd_runtime.bot.channels.telegram.pieces import as_shown
 from clawd_runtime.bot.handling.pace import Pace
-from clawd_runtime.bot.text.splitting import shorten
 from clawd_runtime.bot.values import ConversationKey, Inbound
 
 log = logging.getLogger(__name__)
 
 TYPING_LASTS = 4.5  # Telegram shows it for five seconds
 DRAFT_EVERY = 1.0
-DRAFT_UNITS = 4096
-# More than a message, because marks of Markdown are not shown.
-FORMATTED_FOR_A_DRAFT = 6000
 CALL_SECONDS = 5.0
 NUMBER = re.compile(r"-?[0-9]{1,18}")
 # Telegram accepts some 30 messages per second in total: when hundreds wait, notices leave capacity to
@@ -59,7 +55,7 @@ class TelegramProgress:
 
     def __init__(self, api: TelegramApi) -> None:
         self._api = api
-        self._drafts_work = True
+        self.drafts_work = True
         self._drafts_have_entities = True
         self._signs = Pace(SIGNS_A_SECOND)
         self._notices = Pace(NOTICES_A_SECOND)
@@ -81,7 +77,7 @@ class TelegramProgress:
         """Show the answer that is passed to the yielded value while the context is active."""
         growing = Growing()
         tasks = [asyncio.create_task(self._type(inbound, growing))]
-        if inbound.chat_kind == "private" and self._drafts_work:
+        if inbound.chat_kind == "private" and self.drafts_work:
             tasks.append(asyncio.create_task(self._draft(inbound, growing)))
         try:
             yield growing
@@ -92,25 +88,18 @@ class TelegramProgress:
 
     async def _type(self, inbound: Inbound, growing: Growing) -> None:
         drafted, place = inbound.chat_kind == "private", place_of(inbound.conversation)
-        while place is not None and not (drafted and self._drafts_work and growing.text):
+        while place is not None and not (drafted and self.drafts_work and growing.text):
             await self._try("sendChatAction", place | {"action": "typing"})
             await asyncio.sleep(TYPING_LASTS)
 
     async def _draft(self, inbound: Inbound, growing: Growing) -> None:
         place, draft_id = place_of(inbound.conversation), zlib.crc32(inbound.event_id.encode()) or 1
-        while place is not None and self._drafts_work:
+        while place is not None and self.drafts_work:
             await growing.grown()
-            draft = place | {"draft_id": draft_id} | self._draft_of(growing.text)
-            self._drafts_work = await self._try("sendMessageDraft", draft)
+            text = as_shown(growing.text, plain=not self._drafts_have_entities)
+            draft = place | {"draft_id": draft_id} | text
+            self.drafts_work = await self._try("sendMessageDraft", draft)
             await asyncio.sleep(DRAFT_EVERY)
-
-    def _draft_of(self, text: str) -> dict[str, Any]:
-        """Return the beginning of an answer as it will be sent, with entities unless a draft was refused."""
-        if self._drafts_have_entities:
-            for content in formatted(shorten(text, FORMATTED_FOR_A_DRAFT))[:1]:
-                entities = stored_entities(content.formatting)
-                return {"text": content.text} | ({"entities": entities} if entities else {})
-        return {"text": shorten(text, DRAFT_UNITS)}
 
     async def _try(self, method: str, parameters: dict[str, Any]) -> bool:
         """Call a method and log its errors; return False if Telegram does not know the method."""
