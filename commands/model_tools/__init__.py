@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from commands.model_tools.evaluate import evaluate
 from commands.model_tools.inspect import inspect
 from commands.model_tools.quantize import quantize
 
-TOOLS = (inspect, quantize)
+TOOLS = (evaluate, inspect, quantize)
 """All of them, for the group `model`."""

@@ -53,3 +53,10 @@ def requantize_option(function: Command) -> Command:
     return click.option(
         "--requantize", is_flag=True, help="Accept a model that is quantised already; the result is worse."
     )(function)
+
+
+def threads_option(function: Command) -> Command:
+    """Add the option `--threads`."""
+    return click.option(
+        "--threads", type=click.IntRange(1, 1024), help="Compute threads; one for each processor by default."
+    )(function)

@@ -6,22 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from commands.running import in_json
-
 if TYPE_CHECKING:
     from provision.model_tools.worker import ToolWorker
     from provision.reporting.progress_bar import ProgressBar
 
 
 @contextmanager
-def computing(*, as_json: bool) -> Iterator[tuple[ToolWorker, ProgressBar]]:
+def computing() -> Iterator[tuple[ToolWorker, ProgressBar]]:
     """Yield what runs tools, and their progress bar. llama.cpp is built first where the cache lacks it."""
-    with in_json(as_json):
-        from provision.artifacts.toolbox import site_packages
-        from provision.local.cache import Cache
-        from provision.model_tools.worker import ToolWorker
-        from provision.reporting.progress_bar import ProgressBar
-        from provision.reporting.terminal import stderr_console
+    from provision.artifacts.toolbox import site_packages
+    from provision.local.cache import Cache
+    from provision.model_tools.worker import ToolWorker
+    from provision.reporting.progress_bar import ProgressBar
+    from provision.reporting.terminal import stderr_console
 
-        with ProgressBar(stderr_console()) as progress:
-            yield ToolWorker((site_packages(Cache.default(), progress),)), progress
+    with ProgressBar(stderr_console()) as progress:
+        yield ToolWorker((site_packages(Cache.default(), progress),)), progress

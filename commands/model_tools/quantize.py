@@ -50,7 +50,7 @@ def quantize(
     with in_json(as_json):
         allow(file, requantize=requantize)
         target = output or quantisation.default_target(file, kind)
-        with computing(as_json=False) as (worker, progress):
+        with computing() as (worker, progress):
             made = quantisation.quantise(file, target, kind, worker, replace=force, progress=progress)
     if as_json:
         print_json(made.to_json())

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from clawd_runtime.engine.llama.backends import load_backends
 from clawd_runtime.engine.llama.gguf import check_gguf
 from clawd_runtime.engine.llama.log import capture_log
 from clawd_runtime.errors import ModelError, RuntimeFault
+from clawd_runtime.progress import ReportFraction, ignored
 
 KINDS = {
     "f32": llama_cpp.LLAMA_FTYPE_ALL_F32,
@@ -53,13 +53,6 @@ _TENSOR = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
 _SIZE = re.compile(r"quant size\s*=\s*([\d.]+) MiB")
 _FALLBACK = re.compile(r"(\d+) of \d+ tensor\(s\) required fallback quantization")
 
-Report = Callable[[float], None]
-"""A function that receives the part (0…1) of a task that is done."""
-
-
-def ignored(fraction: float, /) -> None:
-    """Ignore the progress."""
-
 
 @dataclass(frozen=True, slots=True)
 class Converted:
@@ -91,7 +84,12 @@ def quantise(source: Path, destination: Path, kind: str, *, threads: int | None 
 
 
 def convert(
-    source: Path, destination: Path, kind: str, *, threads: int | None = None, report: Report = ignored
+    source: Path,
+    destination: Path,
+    kind: str,
+    *,
+    threads: int | None = None,
+    report: ReportFraction = ignored,
 ) -> Converted:
     """Write `source`, quantised to `kind`, to `destination`, which is incomplete after an error.
 
@@ -126,7 +124,9 @@ def check_space(destination: Path, size: int) -> None:
         )
 
 
-def _quantised(source: Path, destination: Path, kind: str, parameters: Any, report: Report) -> Converted:
+def _quantised(
+    source: Path, destination: Path, kind: str, parameters: Any, report: ReportFraction
+) -> Converted:
     found = {"tensors": 0, "fallback": 0, "size": 0}
 
     def read(line: str) -> None:

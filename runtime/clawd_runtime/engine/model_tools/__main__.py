@@ -13,11 +13,13 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
+from clawd_runtime.engine.model_tools.arguments import ToolArguments
+from clawd_runtime.engine.model_tools.evaluation import Evaluating
 from clawd_runtime.engine.model_tools.output import ProgressLines, write
 from clawd_runtime.engine.model_tools.quantising import Quantising
 from clawd_runtime.errors import RuntimeFault
 
-TOOLS: Mapping[str, type[Quantising]] = {"quantise": Quantising}
+TOOLS: Mapping[str, type[ToolArguments]] = {"quantise": Quantising, "evaluate": Evaluating}
 _FLAG = "--end-with-input"
 
 

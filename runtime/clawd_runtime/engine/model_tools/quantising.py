@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
 
 from clawd_runtime.engine.llama.quantise import convert
+from clawd_runtime.engine.model_tools.arguments import ToolArguments
 from clawd_runtime.engine.model_tools.output import ProgressLines
-
-
-class ToolArguments(BaseModel):
-    """Arguments of a tool, validated strictly but for paths, which are texts in JSON."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
 
 
 class Quantising(ToolArguments):
