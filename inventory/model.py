@@ -20,7 +20,7 @@ from inventory.sections.firewall import Firewall
 from inventory.sections.hardening import Hardening
 from inventory.sections.hosts import Bastion, Host, HostRole
 from inventory.sections.logs import Logs
-from inventory.sections.models import Models
+from inventory.sections.models import Models, Routes
 from inventory.sections.monitoring import Monitoring
 from inventory.sections.nginx import Nginx
 from inventory.sections.nvidia import Nvidia
@@ -45,6 +45,7 @@ class Inventory(Declared):
     firewall: Firewall = Field(Firewall(), description="Firewall of every host.")
     tls: Tls = Field(Tls(), description="Certificate of nginx.")
     models: Models = Field(description="Language models that answer.")
+    routes: Routes = Field(Routes(), description="Shares of conversations of the further models.")
     channels: Channels = Field(Channels(), description="Channels through which people use the bot.")
     bot: Bot = Field(Bot(), description="Settings of the bot.")
     policy: ContentPolicy | None = Field(None, description="What may be asked and said.")

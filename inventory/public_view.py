@@ -53,6 +53,7 @@ def _leaves(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
     if isinstance(value, BaseModel):
         for name, info in type(value).model_fields.items():
             yield from _leaves(getattr(value, name), (*path, info.alias or name))
+        yield from _leaves(value.model_extra or {}, path)
     elif isinstance(value, dict):
         for key, inner in value.items():
             yield from _leaves(inner, (*path, key))

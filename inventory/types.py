@@ -20,6 +20,10 @@ HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 ProjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 """It becomes part of the name of a certificate authority, of at most 64 characters (RFC 5280,
 `ub-common-name`)."""
+MODEL_NAME = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
+ModelName = Annotated[str, Field(pattern=MODEL_NAME)]
+"""It becomes part of the name of a systemd unit, and of the name of a credential."""
+PlatformId = Annotated[str, Field(pattern=r"^[a-z]{1,20}:[^\s:]{1,128}$")]
 Login = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}$")]
 OperatorName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 

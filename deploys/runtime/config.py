@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from deploys.runtime.settings import ENGINE_ENDPOINT, ENGINE_SOCKET, EngineSettings, RuntimeSettings
+from deploys.runtime.settings import ENGINE_SOCKET, EngineSettings, RuntimeSettings
 
 POLICY = "/etc/clawd/policy.json"
+ROUTES = "/etc/clawd/routes.json"
 DATABASE = "sqlite:////var/lib/clawd-bot/bot.db"
 
 
@@ -46,11 +47,23 @@ def bot_config(settings: RuntimeSettings) -> str:
             "language": settings.language,
             "max_reply_tokens": settings.max_reply_tokens,
             "rate_limit_per_minute": settings.rate_limit_per_minute,
-            **_pace(settings),
-            "models": {name: endpoint.model_dump() for name, endpoint in settings.models.items()},
+            "models": {"routes": ROUTES},
             "public_url": settings.public_url,
             **({"policy": POLICY} if settings.policy else {}),
             "channels": _channels(settings),
+        }
+    )
+
+
+def route_table(settings: RuntimeSettings) -> str:
+    """Return the table of routes, which the bot reads again when it changes."""
+    judge = settings.routes.judge
+    return _json(
+        {
+            "version": settings.routes.version,
+            "models": {name: endpoint.model_dump(mode="json") for name, endpoint in settings.models.items()},
+            "shares": settings.routes.shares,
+            **({"judge": judge.model_dump()} if judge else {}),
         }
     )
 
@@ -70,17 +83,6 @@ def _everywhere(settings: RuntimeSettings) -> str:
     """Return the address to bind instead of loopback while hosts still reach the same port without TLS."""
     same = (place.host for place in settings.former if not place.tls and place.port == settings.port)
     return next(same, "")
-
-
-def _pace(settings: RuntimeSettings) -> dict[str, int]:
-    """Return how many answers the bot requests at once from its own engine.
-
-    As many as the engine decodes in parallel, and one more, ready for the next free slot. The rest wait in
-    the bot, which serves people in turn; the engine would serve requests in the order of arrival.
-    """
-    if settings.engine is None or settings.models["default"].endpoint != ENGINE_ENDPOINT:
-        return {}
-    return {"answers_at_once": settings.engine.parallel + 1}
 
 
 def _channels(settings: RuntimeSettings) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from deploys.ops.paths import data, files, push
 from deploys.ops.removal import removal
 from deploys.ops.services import Service
 from deploys.runtime import journal, last_good, prune, users
-from deploys.runtime.config import POLICY, bot_config, engine_config
+from deploys.runtime.config import POLICY, ROUTES, bot_config, engine_config, route_table
 from deploys.runtime.container import image
 from deploys.runtime.settings import INTERNAL, ContainerSettings, EngineSettings, RuntimeSettings
 from deploys.settings import purging, settings_of, supplies
@@ -115,6 +115,7 @@ def remove() -> None:
         BOT_CONFIG,
         POLICY,
         ENGINE_CONFIG,
+        ROUTES,
         SECRETS,
         AUTHORITY,
         INTERNAL,
@@ -206,6 +207,8 @@ def _bot(settings: RuntimeSettings, running: Running) -> None:
         # declared, for a rollback to settings that name it.
         files.put(POLICY, assembled(settings.policy).text())
     files.put(BOT_CONFIG, bot_config(settings))
+    # Not among the files that `services.converge` watches: the bot reads it while it runs.
+    files.put(ROUTES, route_table(settings))
     values = {
         "with_engine": settings.engine is not None,
         "credentials": credential_files(settings),

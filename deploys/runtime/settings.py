@@ -19,7 +19,7 @@ from deploys.topology.monitoring import watched_from
 from inventory.model import Inventory
 from inventory.sections.channels import Channels
 from inventory.sections.docker import Docker
-from inventory.sections.models import LocalModel, RemoteModel
+from inventory.sections.models import Leaving, LocalModel, RemoteModel
 from inventory.sections.policy import ContentPolicy
 from inventory.types import Image, Line, Registry, RegistryUser, Size, Text
 from inventory.values import size_in_bytes
@@ -56,6 +56,34 @@ class EngineSettings(ComponentSettings):
     gpu: EngineGpu | None = Field(None, description="How it computes on GPUs, where the host has any.")
 
 
+class LeavingSettings(ComponentSettings):
+    """What may be sent to a model; `None`: everything."""
+
+    channels: tuple[str, ...] | None = None
+    users: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = None
+    redact: tuple[str, ...] = ()
+    marks: bool = Field(False, description="Answers name the model.")
+
+
+class MarginSettings(ComponentSettings):
+    """How much worse than the default a model with a share may be."""
+
+    window_seconds: float
+    least: int
+    errors: float
+    cut: float
+    slower: float
+
+
+class RouteSettings(ComponentSettings):
+    """The shares of the models, as the bot reads them while it runs."""
+
+    version: int = 1
+    shares: dict[str, int] = Field({}, description="Percentages of conversations.")
+    judge: MarginSettings | None = Field(None, description="By default the bot's own margins.")
+
+
 class EndpointSettings(ComponentSettings):
     """A server of the OpenAI chat protocol that the bot uses."""
 
@@ -65,6 +93,8 @@ class EndpointSettings(ComponentSettings):
     temperature: float | None
     first_token_seconds: int | None = Field(None, description="By default the bot's own choice.")
     token_gap_seconds: int = 60
+    answers_at_once: int = Field(32, description="Conversations that it answers at the same time.")
+    policy: LeavingSettings = Field(LeavingSettings(), description="What may be sent to it.")
 
 
 class TelegramSettings(ComponentSettings):
@@ -132,6 +162,7 @@ class RuntimeSettings(ComponentSettings):
     memory_max: Size
     engine: EngineSettings | None
     models: dict[str, EndpointSettings]
+    routes: RouteSettings = Field(RouteSettings(), description="Shares of conversations.")
     telegram: TelegramSettings | None = None
     feishu: FeishuSettings | None = None
     console: bool = Field(False, description="Also without a declared console: `verify` asks through it.")
@@ -162,7 +193,12 @@ def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
         rate_limit_per_minute=bot.rate_limit_per_minute,
         memory_max=bot.memory_max,
         engine=_engine(inventory, host),
-        models=_endpoints(inventory),
+        models={name: _endpoint(model) for name, model in inventory.models.named().items()},
+        routes=RouteSettings(
+            version=inventory.routes.version,
+            shares=inventory.routes.shares,
+            judge=MarginSettings(**inventory.routes.judge.model_dump()),
+        ),
         telegram=_telegram(inventory, host),
         feishu=(
             FeishuSettings(app_id=channels.feishu.app_id, api_base=channels.feishu.api_base)
@@ -275,11 +311,6 @@ def engine_gpu(inventory: Inventory, host: str) -> EngineGpu | None:
     return EngineGpu(branch=inventory.nvidia.branch, cuda=inventory.nvidia.cuda, layers=model.gpu_layers)
 
 
-def _endpoints(inventory: Inventory) -> dict[str, EndpointSettings]:
-    declared = {"default": inventory.models.default, "fallback": inventory.models.fallback}
-    return {name: _endpoint(model) for name, model in declared.items() if model is not None}
-
-
 def _endpoint(model: LocalModel | RemoteModel) -> EndpointSettings:
     if isinstance(model, LocalModel):
         return EndpointSettings(
@@ -289,6 +320,9 @@ def _endpoint(model: LocalModel | RemoteModel) -> EndpointSettings:
             temperature=model.temperature,
             first_token_seconds=model.first_token_seconds,
             token_gap_seconds=model.token_gap_seconds,
+            # As many as the engine decodes in parallel, and one more, ready for the next free slot. The rest
+            # wait in the bot, which serves people in turn; the engine would in the order of arrival.
+            answers_at_once=model.parallel + 1,
         )
     return EndpointSettings(
         endpoint=model.endpoint.rstrip("/"),
@@ -297,6 +331,20 @@ def _endpoint(model: LocalModel | RemoteModel) -> EndpointSettings:
         temperature=model.temperature,
         first_token_seconds=model.first_token_seconds,
         token_gap_seconds=model.token_gap_seconds,
+        answers_at_once=model.answers_at_once,
+        policy=_policy(model.leaving),
+    )
+
+
+def _policy(leaving: Leaving | None) -> LeavingSettings:
+    if leaving is None:
+        return LeavingSettings()
+    return LeavingSettings(
+        channels=leaving.channels,
+        users=leaving.users,
+        groups=leaving.groups,
+        redact=leaving.redact,
+        marks=leaving.mark,
     )
 
 
@@ -340,10 +388,9 @@ def _channel_credentials(channels: Channels, console: SecretStr | None) -> dict[
 
 
 def _model_credentials(inventory: Inventory) -> dict[str, SecretStr]:
-    declared = {"default": inventory.models.default, "fallback": inventory.models.fallback}
     return {
         f"model-{name}-api-key": model.api_key
-        for name, model in declared.items()
+        for name, model in inventory.models.named().items()
         if isinstance(model, RemoteModel) and model.api_key is not None
     }
 

@@ -22,7 +22,7 @@ from deploys.ops.checks import (
 from deploys.ops.paths.push import SUMS
 from deploys.ops.programs import program
 from deploys.runtime.bot_question import expect_answer
-from deploys.runtime.config import POLICY, bot_config, engine_config, gpu_layers
+from deploys.runtime.config import POLICY, ROUTES, bot_config, engine_config, gpu_layers, route_table
 from deploys.runtime.deploy import (
     BOT_CONFIG,
     CURRENT,
@@ -72,6 +72,24 @@ def test_policy_of_the_bot(host: Any, settings: RuntimeSettings) -> None:
         f"the bot cannot use {POLICY}",
         "read why: journalctl --namespace clawd-bot",
     )
+
+
+def test_the_bot_uses_the_declared_routes(host: Any, settings: RuntimeSettings) -> None:
+    expect_content(host, ROUTES, route_table(settings))
+    used = json.loads(host.check_output("python3 -c %s %s", ASK_ROUTES, str(settings.port)))
+    hint = "read `journalctl --namespace='*' -u clawd-bot` on the host"
+    expect(not used["problem"], f"the bot cannot use {ROUTES}: {used['problem']}", hint)
+    version = settings.routes.version
+    same = used["version"] == version and sorted(used["models"]) == sorted(settings.models)
+    expect(same, f"the bot uses routes {used['version']}, declared are routes {version}", hint)
+
+
+def test_no_model_lost_its_share(host: Any, settings: RuntimeSettings) -> None:
+    used = json.loads(host.check_output("python3 -c %s %s", ASK_ROUTES, str(settings.port)))
+    lost = {name: model["stopped"] for name, model in used["models"].items() if model["stopped"]}
+    found = "; ".join(f"{name}: {reason}" for name, reason in lost.items())
+    hint = "correct the model and raise `routes.version`, or set its share to 0"
+    expect(not lost, f"the bot has taken shares away, {found}", hint)
 
 
 def test_settings_of_the_engine(host: Any, settings: RuntimeSettings) -> None:
@@ -326,6 +344,11 @@ except urllib.error.HTTPError as refusal:
 except OSError as error:
     answer = error
 print(answer)
+"""
+
+ASK_ROUTES = """
+import sys, urllib.request as u
+print(u.urlopen("http://127.0.0.1:" + sys.argv[1] + "/routes", timeout=10).read().decode())
 """
 
 ASK_ENGINE = f"""

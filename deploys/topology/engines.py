@@ -11,18 +11,17 @@ MODELS_FOLDER = "/var/lib/clawd/models"
 
 
 def local_model(inventory: Inventory) -> LocalModel | None:
-    """Return the only model served on the runtime hosts, either the default or the fallback.
+    """Return the only model served on the runtime hosts.
 
-    Raises `ClawdError` when both are local: a host runs one engine, and an engine loads one model.
+    Raises `ClawdError` when several are local: a host runs one engine, and an engine loads one model.
     """
-    both = (inventory.models.default, inventory.models.fallback)
-    local = [model for model in both if isinstance(model, LocalModel)]
+    local = inventory.models.local()
     if len(local) > 1:
         raise ClawdError(
-            "models.default and models.fallback are both llama-cpp models, but a host runs one engine",
-            advice="make one of them `engine: openai-compatible`, or leave out the fallback",
+            f"models {', '.join(local)} are llama-cpp models, but a host runs one engine",
+            advice="make all but one of them `engine: openai-compatible`, or remove them",
         )
-    return local[0] if local else None
+    return next(iter(local.values()), None)
 
 
 def model_of(inventory: Inventory, host: str) -> LocalModel | None:

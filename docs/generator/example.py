@@ -11,13 +11,15 @@ LINE = re.compile(
     r"^(?P<indent> *)(?P<comment># ?)?(?P<inner> *)(?P<item>- )?(?P<key>[A-Za-z0-9_.-]+):(?P<value> .*)?$"
 )
 HOSTS = re.compile(r"^hosts\.[^.]+")
-ALIKE = {
-    "models.default.": "models.fallback.",
-    "models.fallback.": "models.default.",
-    "nginx.limits.telegram.": "nginx.limits.console.",
-    "nginx.limits.feishu.": "nginx.limits.console.",
-    "nginx.limits.health.": "nginx.limits.console.",
-}
+ALIKE = (
+    ("models.default.", "models.fallback."),
+    ("models.fallback.", "models.default."),
+    ("models.NAME.", "models.default."),
+    ("models.NAME.", "models.fallback."),
+    ("nginx.limits.telegram.", "nginx.limits.console."),
+    ("nginx.limits.feishu.", "nginx.limits.console."),
+    ("nginx.limits.health.", "nginx.limits.console."),
+)
 """Sections with the same settings, of which the file shows some in one only."""
 ON_SEVERAL_LINES = {
     "base.operators[].keys": "[ssh-ed25519 AAAA… alice@example.com]",
@@ -41,7 +43,7 @@ def values(settings: frozenset[str]) -> dict[str, str]:
             if path in settings and value and comment is in_comment:
                 found.setdefault(path, value)
     for setting in settings - found.keys():
-        for here, there in ALIKE.items():
+        for here, there in ALIKE:
             if setting.startswith(here) and (other := found.get(setting.replace(here, there))):
                 found[setting] = other
     if missing := sorted(settings - found.keys()):

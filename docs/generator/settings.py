@@ -25,6 +25,7 @@ from docs.generator import example
 from docs.generator.markdown import code, generated
 from inventory import types as declared_types
 from inventory.model import Inventory
+from inventory.reading.schema_walk import further_values
 from inventory.types import Declared
 
 SINCE = re.compile(r"^- \*\*`([^`]+)`\*\* .*\n  .*; since: (\d+\.\d+\.\d+)$", re.MULTILINE)
@@ -157,6 +158,10 @@ def settings(model: type[Declared], prefix: str = "") -> Iterator[Setting]:
         for one in inner:
             for setting in settings(one, f"{path}{suffix}."):
                 yield setting if len(inner) == 1 else _only_with(one, setting)
+    if (further := further_values(model)) is not None:
+        for one in _nested(further)[0]:
+            for setting in settings(one, f"{prefix}NAME."):
+                yield _only_with(one, setting)
 
 
 def _only_with(model: type[Declared], setting: Setting) -> Setting:

@@ -24,8 +24,8 @@ from inventory.values import size_in_bytes
 def files(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding for each named local file that is missing or of the wrong kind."""
     yield from existence.files(inventory)
-    for name, model in (("default", inventory.models.default), ("fallback", inventory.models.fallback)):
-        if isinstance(model, LocalModel) and model.url is None and model.path.suffix == ".gguf":
+    for name, model in inventory.models.local().items():
+        if model.url is None and model.path.suffix == ".gguf":
             yield from _model(("models", name), model, inventory)
 
 

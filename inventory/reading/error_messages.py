@@ -18,6 +18,8 @@ from inventory.reading.source import KeyPath, Source, SourcePosition, dotted
 from inventory.wording import edges, kind_of, nearest, shown
 
 PATTERN_WORDS = {
+    r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$": "lower-case letters, digits and hyphens, at most 32",
+    r"^[a-z]{1,20}:[^\s:]{1,128}$": "CHANNEL:ID, such as telegram:123456789",
     r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$": "lower-case letters, digits and hyphens, at most 63",
     r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$": "lower-case letters, digits and hyphens, at most 40",
     r"^[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}$": "a login of letters, digits, `.`, `_`, `@` and `-`, at most 64",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -86,7 +86,9 @@ def _leaves(spot: Spot | None, data: Any, path: KeyPath) -> Iterator[tuple[KeyPa
 def _child(spot: Spot, data: Any, key: str | int) -> Spot | None:
     if (model := _model(spot, data)) is not None:
         info = _fields(model).get(str(key))
-        return _spot(info.annotation, tuple(info.metadata), info.description or "") if info else None
+        if info is None:
+            return _spot(further) if (further := further_values(model)) else None
+        return _spot(info.annotation, tuple(info.metadata), info.description or "")
     for kind in spot.kinds:
         arguments = get_args(kind)
         if get_origin(kind) is dict and isinstance(key, str):
@@ -131,6 +133,13 @@ def _names_itself(model: type[BaseModel], data: dict[str, Any]) -> bool:
 
 def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
     return {info.alias or name: info for name, info in model.model_fields.items()}
+
+
+def further_values(model: type[BaseModel]) -> Any:
+    """Return the type of the values of names that a model does not list; None if it refuses such names."""
+    if model.model_config.get("extra") != "allow":
+        return None
+    return get_args(get_type_hints(model, include_extras=True)["__pydantic_extra__"])[1]
 
 
 def _item(data: Any, key: str | int) -> Any:

@@ -112,6 +112,7 @@ def secrets_of(value: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Sec
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from secrets_of(getattr(value, name), (*path, name))
+        yield from secrets_of(value.model_extra or {}, path)
     elif isinstance(value, dict):
         for key, inner in value.items():
             yield from secrets_of(inner, (*path, key))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from inventory.model import Inventory
@@ -11,6 +12,7 @@ from inventory.reading.source import KeyPath
 from inventory.rule_findings import EVERY_ROLE, InventoryFinding, InventoryRule, at_least
 from inventory.rules.secrets import OFFICIAL_TELEGRAM
 from inventory.sections.models import LocalModel
+from inventory.types import MODEL_NAME
 from inventory.values import check_file_name
 
 TELEGRAM_WEBHOOK_PORTS = (443, 80, 88, 8443)  # https://core.telegram.org/bots/api#setwebhook
@@ -20,23 +22,52 @@ LEAST_BOT_MEMORY = "96M"
 
 def models(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding when a model cannot be loaded or leaves no room for a reply."""
-    declared = {"default": inventory.models.default, "fallback": inventory.models.fallback}
-    if all(isinstance(model, LocalModel) for model in declared.values()):
-        yield InventoryFinding(
-            (("models", "fallback", "engine"), ("models", "default", "engine")),
-            "`models.default` and `models.fallback` are both llama-cpp models, but a host runs only one "
-            "engine",
-            "make one of them `engine: openai-compatible`, or remove the fallback",
-        )
+    declared = inventory.models.named()
+    yield from _names(inventory)
     for name, model in declared.items():
         path: KeyPath = ("models", name)
         if isinstance(model, LocalModel):
             yield from _local_model(path, model)
-        if model is not None:
-            # Local files are checked later, with their own tokenizer, in `inventory.local_files.contents`.
-            known = isinstance(model, LocalModel) and model.url is None
-            prompt = TokenCount(0, 0) if known else count(inventory.bot.system_prompt, None)
-            yield from shortage(path, model, prompt, inventory.bot.max_reply_tokens)
+        # Local files are checked later, with their own tokenizer, in `inventory.local_files.contents`.
+        known = isinstance(model, LocalModel) and model.url is None
+        prompt = TokenCount(0, 0) if known else count(inventory.bot.system_prompt, None)
+        yield from shortage(path, model, prompt, inventory.bot.max_reply_tokens)
+
+
+def _names(inventory: Inventory) -> Iterator[InventoryFinding]:
+    local = list(inventory.models.local())
+    if len(local) > 1:
+        first, second, *_ = (f"models.{name}" for name in local)
+        yield InventoryFinding(
+            (("models", local[1], "engine"), ("models", local[0], "engine")),
+            f"`{first}` and `{second}` are both llama-cpp models, but a host runs only one engine",
+            f"make one of them `engine: openai-compatible`, or remove `{second}`",
+        )
+    for name in inventory.models.further:
+        if not re.fullmatch(MODEL_NAME, name):
+            yield InventoryFinding(
+                (("models", name),),
+                f"`{name}` is not a name of a model",
+                "use 1 to 32 of a-z 0-9 -, not - at the ends",
+            )
+
+
+def routes(inventory: Inventory) -> Iterator[InventoryFinding]:
+    """Yield a finding when a share is of no model, or shares are more than there is."""
+    shares = inventory.routes.shares
+    for name in shares:
+        if name not in inventory.models.further:
+            of = "has no share of its own" if name in ("default", "fallback") else "is not in `models`"
+            yield InventoryFinding(
+                (("routes", "shares", name),),
+                f"`{name}` {of}",
+                "name a model of `models` that is neither `default` nor `fallback`",
+                (("models",),),
+            )
+    if (total := sum(shares.values())) > 100:
+        yield InventoryFinding(
+            (("routes", "shares"),), f"the shares are {total} % together", "lower them to at most 100"
+        )
 
 
 def _local_model(path: KeyPath, model: LocalModel) -> Iterator[InventoryFinding]:
@@ -107,4 +138,4 @@ def channels(inventory: Inventory) -> Iterator[InventoryFinding]:
         )
 
 
-RULES: tuple[InventoryRule, ...] = (models, bot, channels)
+RULES: tuple[InventoryRule, ...] = (models, routes, bot, channels)

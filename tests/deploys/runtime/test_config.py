@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from clawd_runtime.bot.models.remote_policy import EVERYTHING
+from clawd_runtime.bot.models.routes import JudgeSettings, RouteTable, load_routes
 from clawd_runtime.bot.settings import load_settings
 from clawd_runtime.engine.settings import read_settings
-from deploys.runtime.config import bot_config, engine_config
+from deploys.runtime.config import ROUTES, bot_config, engine_config, route_table
 from deploys.runtime.settings import settings_for
 from inventory.model import Inventory
 from tests.deploys.inventories import LOCAL, REMOTE, SECRETS, inventory
@@ -36,37 +38,72 @@ def test_bot_reads_the_written_settings(declared: Inventory, tmp_path: Path) -> 
     read = load_settings(file)
     assert read.system_prompt == declared.bot.system_prompt
     assert read.public_url == settings.public_url
-    assert (read.models.fallback is not None) == (declared.models.fallback is not None)
+    assert read.models.routes == Path(ROUTES)
     declared_channels = {name for name, value in declared.channels if value is not None}
     # `verify` asks through the console, where there is a secret to sign its questions.
     asked = {"console"} if declared_channels else set()
     assert set(read.channels) == declared_channels | asked
 
 
+def table(declared: Inventory, folder: Path) -> RouteTable:
+    settings = settings_for(declared, "bot1")
+    assert settings is not None
+    file = folder / "routes.json"
+    file.write_text(route_table(settings), encoding="utf-8")
+    return load_routes(file)
+
+
+@pytest.mark.parametrize("declared", INVENTORIES.values(), ids=INVENTORIES)
+def test_bot_reads_the_written_routes(declared: Inventory, tmp_path: Path) -> None:
+    assert list(table(declared, tmp_path).models) == list(declared.models.named())
+
+
+def test_further_models_shares_and_margins_reach_the_bot(tmp_path: Path) -> None:
+    leaving = {"groups": [], "redact": ["email"], "channels": ["console"]}
+    declared = inventory(
+        models={"default": LOCAL, "new": {**REMOTE, "leaving": leaving, "answers_at_once": 3}},
+        routes={"version": 7, "shares": {"new": 5}, "judge": {"slower": 2.0}},
+    )
+    read = table(declared, tmp_path)
+    assert (read.version, read.shares, read.judge.slower) == (7, {"new": 5}, 2.0)
+    policy = read.models["new"].policy.policy()
+    assert (policy.groups, policy.users, policy.redact) == (frozenset(), None, ("email",))
+    assert (policy.channels, policy.marks) == (frozenset({"console"}), True)
+    assert read.models["new"].answers_at_once == 3
+    assert read.models["default"].policy.policy() == EVERYTHING
+
+
+def test_same_margins_are_the_default_on_both_sides(tmp_path: Path) -> None:
+    assert table(inventory(), tmp_path).judge == JudgeSettings()
+
+
+def test_key_of_a_further_model_is_a_credential() -> None:
+    settings = settings_for(inventory(models={"default": LOCAL, "new": REMOTE}), "bot1")
+    assert settings is not None
+    assert settings.credentials["model-new-api-key"].get_secret_value() == REMOTE["api_key"]
+
+
 @pytest.mark.parametrize(
     ("models", "at_once"),
     [
-        ({"default": LOCAL}, 5),
-        ({"default": {**LOCAL, "parallel": 64}, "fallback": REMOTE}, 65),
-        ({"default": REMOTE}, 32),
-        ({"default": REMOTE, "fallback": LOCAL}, 32),
+        ({"default": LOCAL}, {"default": 5}),
+        ({"default": {**LOCAL, "parallel": 64}, "fallback": REMOTE}, {"default": 65, "fallback": 32}),
+        ({"default": REMOTE}, {"default": 32}),
+        ({"default": REMOTE, "fallback": LOCAL}, {"default": 32, "fallback": 5}),
     ],
 )
 def test_bot_asks_no_more_at_once_than_the_engine_computes(
-    models: dict[str, Any], at_once: int, tmp_path: Path
+    models: dict[str, Any], at_once: dict[str, int], tmp_path: Path
 ) -> None:
-    settings = settings_for(inventory(models=models), "bot1")
-    assert settings is not None
-    file = tmp_path / "bot.json"
-    file.write_text(bot_config(settings), encoding="utf-8")
-    assert load_settings(file).answers_at_once == at_once
+    read = table(inventory(models=models), tmp_path)
+    assert {name: model.answers_at_once for name, model in read.models.items()} == at_once
 
 
 @pytest.mark.parametrize("declared", INVENTORIES.values(), ids=INVENTORIES)
 def test_bot_json_contains_no_secret(declared: Inventory) -> None:
     settings = settings_for(declared, "bot1")
     assert settings is not None
-    written = bot_config(settings)
+    written = bot_config(settings) + route_table(settings)
     assert not [v for v in settings.credentials.values() if v.get_secret_value() in written]
 
 

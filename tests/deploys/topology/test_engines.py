@@ -12,7 +12,7 @@ def test_local_fallback_is_served_too() -> None:
 
 
 def test_two_local_models_are_refused() -> None:
-    with pytest.raises(ClawdError, match="both llama-cpp"):
+    with pytest.raises(ClawdError, match="default, fallback are llama-cpp"):
         local_model(inventory(models={"default": LOCAL, "fallback": LOCAL}))
 
 

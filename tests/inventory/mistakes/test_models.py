@@ -33,7 +33,31 @@ CASES: Cases = {
         "    memory_max: 1G\n",
         "    memory_max: 1G\n  fallback:\n    engine: ‸llama-cpp\n    path: model.gguf\n",
         "`models.default` and `models.fallback` are both llama-cpp models, but a host runs only one engine",
-        "make one of them `engine: openai-compatible`, or remove the fallback",
+        "make one of them `engine: openai-compatible`, or remove `models.fallback`",
+    ),
+    "name that is none": (
+        "    memory_max: 1G\n",
+        "    memory_max: 1G\n  ‸New_Model: {engine: openai-compatible, endpoint: https://llm.example.com/v1}\n",
+        "`New_Model` is not a name of a model",
+        "use 1 to 32 of a-z 0-9 -, not - at the ends",
+    ),
+    "further model without an address": (
+        "    memory_max: 1G\n",
+        "    memory_max: 1G\n  ‸new: {engine: openai-compatible}\n",
+        "`models.new` lacks `endpoint`",
+        "add `endpoint:` (Base URL, ending before /chat/completions; a query is kept)",
+    ),
+    "share of no model": (
+        "    memory_max: 1G\n",
+        "    memory_max: 1G\nroutes: {shares: {new: ‸5}}\n",
+        "`new` is not in `models`",
+        "name a model of `models` that is neither `default` nor `fallback`",
+    ),
+    "share of the default": (
+        "    memory_max: 1G\n",
+        "    memory_max: 1G\nroutes: {shares: {default: ‸5}}\n",
+        "`default` has no share of its own",
+        "name a model of `models` that is neither `default` nor `fallback`",
     ),
     "endpoint too long": (
         "    memory_max: 1G\n",

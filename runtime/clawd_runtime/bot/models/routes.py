@@ -15,7 +15,7 @@ from clawd_runtime.errors import SettingsError
 
 DEFAULT = "default"
 FALLBACK = "fallback"
-ModelName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
+RoutedName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
 
 
 class JudgeSettings(SettingsSection):
@@ -36,8 +36,8 @@ class RouteTable(SettingsSection):
     """The whole table. `shares` are percentages of the conversations; the rest is the default's."""
 
     version: Annotated[int, Field(ge=0)] = 0
-    models: dict[ModelName, ModelEndpoint]
-    shares: dict[ModelName, Annotated[int, Field(ge=0, le=100)]] = Field(default_factory=dict)
+    models: dict[RoutedName, ModelEndpoint]
+    shares: dict[RoutedName, Annotated[int, Field(ge=0, le=100)]] = Field(default_factory=dict)
     judge: JudgeSettings = JudgeSettings()
 
     @model_validator(mode="after")
