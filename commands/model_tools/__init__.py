@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from commands.model_tools.evaluate import evaluate
 from commands.model_tools.inspect import inspect
+from commands.model_tools.prune import prune
 from commands.model_tools.quantize import quantize
 
-TOOLS = (evaluate, inspect, quantize)
+TOOLS = (evaluate, inspect, prune, quantize)
 """All of them, for the group `model`."""

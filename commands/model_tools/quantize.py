@@ -49,9 +49,10 @@ def quantize(
 
     with in_json(as_json):
         allow(file, requantize=requantize)
-        target = output or quantisation.default_target(file, kind)
+        path = output or quantisation.default_target(file, kind)
+        target = quantisation.ConversionTarget(path, kind, force)
         with computing() as (worker, progress):
-            made = quantisation.quantise(file, target, kind, worker, replace=force, progress=progress)
+            made = quantisation.quantise(file, target, worker, progress)
     if as_json:
         print_json(made.to_json())
         return

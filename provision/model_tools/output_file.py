@@ -64,8 +64,8 @@ def check_space(folder: Path, needed: int) -> None:
 
 def _remove_leftovers(target: Path) -> None:
     """Remove the incomplete files of processes that no longer run."""
-    for left in target.parent.glob(f".{_escaped(target.name)}.*.partial"):
-        number = left.name.removesuffix(".partial").rpartition(".")[2]
+    for left in target.parent.glob(f".{_escaped(target.name)}.*.partial*"):
+        number = left.name.removesuffix(".work").removesuffix(".partial").rpartition(".")[2]
         if number.isdigit() and not _runs(int(number)):
             with suppress(OSError):
                 left.unlink()

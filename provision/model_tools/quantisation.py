@@ -21,6 +21,15 @@ _AT_END = re.compile(rf"[-_.](?:{'|'.join(KINDS)}|FP32|FP16)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
+class ConversionTarget:
+    """The file to write, its quantisation, and whether an existing file is replaced."""
+
+    path: Path
+    kind: str
+    replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Quantisation:
     """A file before and after its quantisation. Sizes are in bytes.
 
@@ -60,11 +69,8 @@ def default_target(source: Path, kind: str, mark: str = "") -> Path:
 
 def quantise(
     source: Path,
-    target: Path,
-    kind: str,
+    target: ConversionTarget,
     worker: ToolWorker,
-    *,
-    replace: bool = False,
     progress: ReportProgress = silent,
 ) -> Quantisation:
     """Write `source` in another quantisation to `target` and return what changed.
@@ -72,19 +78,19 @@ def quantise(
     Raises `ClawdError` when the source cannot be read, the target exists, or the conversion fails.
     """
     check_exists(source)
-    check_other(source, target)
+    check_other(source, target.path)
     before = read_header(source)
     check_quantisable(source, before)
     started = time.monotonic()
-    with written(target, replace=replace) as partial:
-        arguments = {"source": source, "destination": partial, "kind": kind.lower()}
+    with written(target.path, replace=target.replace) as partial:
+        arguments = {"source": source, "destination": partial, "kind": target.kind.lower()}
         made = worker.run("quantise", arguments, what=f"quantise {source}", progress=progress)
         after = read_header(partial)
         size = partial.stat().st_size
     return Quantisation(
         source,
-        target,
-        kind,
+        target.path,
+        target.kind,
         before,
         after,
         source.stat().st_size,

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from inventory.errors import ArtifactError, ClawdError
 from provision.model_tools.evaluation import AgainstFirst, EvaluationSettings, ModelEvaluation, evaluate
-from provision.model_tools.quantisation import quantise
+from provision.model_tools.quantisation import ConversionTarget, quantise
 from provision.model_tools.worker import ToolWorker
 from provision.reporting.model_tools.comparison import show_comparison
 from provision.reporting.model_tools.plot import PANELS, plot
@@ -42,7 +42,7 @@ def test_smaller_quantisation_is_measured_as_worse_and_smaller(
     worker: ToolWorker, real_model: Path, tmp_path: Path
 ) -> None:
     """Q2_K is so coarse that a short text shows it."""
-    quantise(real_model, tmp_path / "small.gguf", "Q2_K", worker)
+    quantise(real_model, ConversionTarget(tmp_path / "small.gguf", "Q2_K"), worker)
     steps: list[str] = []
     first, second = evaluate(
         [real_model, tmp_path / "small.gguf"], QUICK, worker, lambda what, _=None, /: steps.append(what)

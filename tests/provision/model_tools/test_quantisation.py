@@ -13,7 +13,13 @@ from inventory.errors import ArtifactError, ClawdError
 from inventory.model_files.gguf import read_header
 from inventory.model_files.tensor_types import main_type
 from provision.model_tools.kinds import KINDS
-from provision.model_tools.quantisation import Quantisation, default_target, quantise, requantises
+from provision.model_tools.quantisation import (
+    ConversionTarget,
+    Quantisation,
+    default_target,
+    quantise,
+    requantises,
+)
 from provision.model_tools.worker import ToolWorker
 from provision.reporting.model_tools.quantisation import show_quantisation
 from tests import ggufs
@@ -33,10 +39,9 @@ def test_model_is_quantised_and_the_result_compared(
     seen: list[float] = []
     made = quantise(
         real_model,
-        tmp_path / "m.gguf",
-        "Q4_0",
+        ConversionTarget(tmp_path / "m.gguf", "Q4_0"),
         worker,
-        progress=lambda _, part=None, /: seen.append(part or 0.0),
+        lambda _, part=None, /: seen.append(part or 0.0),
     )
     assert main_type(made.after.tensor_types) == "Q4_0"
     assert made.target_size == (tmp_path / "m.gguf").stat().st_size < made.source_size
@@ -52,7 +57,7 @@ def test_tensors_that_fall_back_to_a_larger_type_are_counted(
     worker: ToolWorker, real_model: Path, tmp_path: Path
 ) -> None:
     """SmolLM2's rows of 576 are no multiple of 256."""
-    made = quantise(real_model, tmp_path / "m.gguf", "Q4_K_M", worker)
+    made = quantise(real_model, ConversionTarget(tmp_path / "m.gguf", "Q4_K_M"), worker)
     assert made.fallback > 100
     assert f"{made.fallback} of 272 tensors have a shape that Q4_K_M does not allow" in shown(made)
     assert "do" not in shown(replace(made, fallback=0)).partition("hint:")[0]
@@ -70,7 +75,7 @@ def test_failed_conversion_leaves_nothing(worker: ToolWorker, tmp_path: Path) ->
     """A file whose header is right, without the keys that llama.cpp needs."""
     source = ggufs.write_tensors(tmp_path / "m.gguf", (Tensor("w", 64, 0, 256),), tokenizer__chat_template="")
     with pytest.raises(ArtifactError, match=r"cannot quantise .*m\.gguf: "):
-        quantise(source, tmp_path / "small.gguf", "Q4_0", worker)
+        quantise(source, ConversionTarget(tmp_path / "small.gguf", "Q4_0"), worker)
     assert [path.name for path in tmp_path.iterdir()] == ["m.gguf"]
 
 
@@ -79,14 +84,14 @@ def test_source_is_never_the_target(worker: ToolWorker, tmp_path: Path) -> None:
     link = tmp_path / "link.gguf"
     link.symlink_to(source)
     with pytest.raises(ClawdError, match="it is the source itself"):
-        quantise(source, link, "Q4_0", worker, replace=True)
+        quantise(source, ConversionTarget(link, "Q4_0", replace=True), worker)
 
 
 def test_adapter_is_refused(worker: ToolWorker, tmp_path: Path) -> None:
     texts = {"general__type": "adapter"}
     source = ggufs.write_tensors(tmp_path / "m.gguf", (Tensor("w", 64, 0, 256),), **texts)
     with pytest.raises(ClawdError, match=r"it is no model \(adapter\)"):
-        quantise(source, tmp_path / "t.gguf", "Q4_0", worker)
+        quantise(source, ConversionTarget(tmp_path / "t.gguf", "Q4_0"), worker)
 
 
 @pytest.mark.parametrize(

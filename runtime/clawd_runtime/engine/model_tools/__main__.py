@@ -16,10 +16,11 @@ from pydantic import ValidationError
 from clawd_runtime.engine.model_tools.arguments import ToolArguments
 from clawd_runtime.engine.model_tools.evaluation import Evaluating
 from clawd_runtime.engine.model_tools.output import ProgressLines, write
+from clawd_runtime.engine.model_tools.pruning import Pruning
 from clawd_runtime.engine.model_tools.quantising import Quantising
 from clawd_runtime.errors import RuntimeFault
 
-TOOLS: Mapping[str, type[ToolArguments]] = {"quantise": Quantising, "evaluate": Evaluating}
+TOOLS: Mapping[str, type[ToolArguments]] = {"evaluate": Evaluating, "prune": Pruning, "quantise": Quantising}
 _FLAG = "--end-with-input"
 
 
