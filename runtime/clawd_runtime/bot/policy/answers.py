@@ -20,6 +20,7 @@ from clawd_runtime.errors import RuntimeFault
 from clawd_runtime.visible import is_blank
 
 # What Markdown does not show as it is written, apart from marks, which are symbols within words anyway.
+PARAGRAPH = "\n\n"
 HIDES_TEXT = re.compile(r"[&<]|\]\s*[(\[:]")
 
 
@@ -110,6 +111,15 @@ class _CheckedProgress:
         if self._stage.blocked:
             raise AnswerBlocked(self._stage.blocked)
         if permitted:
+            before = len(self._permitted)
             self._permitted += permitted
-            if not is_blank(self._permitted) and not hit_when_rendered(self._permitted, self._words):
+            if not is_blank(self._permitted) and not hit_when_rendered(self._changed(before), self._words):
                 self._shown.show(self._permitted)
+
+    def _changed(self, before: int) -> str:
+        """Return the part in which what was added after `before` may be rendered differently.
+
+        That is its paragraph, or everything for the target of a link, which may be used anywhere.
+        """
+        paragraph = self._permitted[max(0, self._permitted.rfind(PARAGRAPH, 0, before)) :]
+        return self._permitted if "]:" in paragraph else paragraph

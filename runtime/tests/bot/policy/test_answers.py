@@ -57,6 +57,7 @@ def test_blocking_word_stops_the_answer_before_it_is_visible() -> None:
         "&#27861;轮功",
         "法&#x8f6e;功",
         "[法轮][1]功\n\n[1]: https://example.org",
+        "first\n\n法[轮](https://example.org)功",
     ],
 )
 def test_word_that_appears_only_when_rendered_is_never_shown(markdown: str) -> None:

@@ -76,7 +76,7 @@ SUBJECTS = (
     "Scunthorpe council",
     "An analyst",
     "The document",
-    "Nobody",
+    "The council",
     "The cocktail bar",
     "Jack Sussex",
 )
