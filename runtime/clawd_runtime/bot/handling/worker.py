@@ -33,6 +33,7 @@ from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Answered, Behind, Task
 from clawd_runtime.bot.store.store import Queued, Settlement, Store
+from clawd_runtime.bot.text.messages import Messages
 from clawd_runtime.bot.values import Content, ConversationKey, Inbound, Reply, reply_key
 from clawd_runtime.errors import ChannelError, StoreError, StoreRefused
 from clawd_runtime.visible import is_blank
@@ -261,11 +262,11 @@ class Worker:
         except StoreError:
             raise
         except QuestionBlocked as block:
-            text = block.notice.text(ask.messages.language) or ask.messages.question_blocked
+            text = _declared(block.notice, ask.messages, ask.messages.question_blocked)
             return Settlement("question_blocked", replies_to(inbound, channel, text))
         except AnswerBlocked as block:
             check.blocked(block)
-            text = block.hit.notice.text(ask.messages.language) or ask.messages.answer_blocked
+            text = _declared(block.hit.notice, ask.messages, ask.messages.answer_blocked)
             return Settlement("answer_blocked", replies_to(inbound, channel, text))
         except ContextTooLong:
             return Settlement("too_long", replies_to(inbound, channel, ask.messages.too_long))
@@ -340,6 +341,11 @@ class Worker:
             log.exception(
                 "internal error: %s message %d: showing that it waits failed", channel.name, task.seq
             )
+
+
+def _declared(message: PolicyMessage, words: Messages, own: str) -> str:
+    """Return the message that a policy declares in the user's language, else the bot's `own`."""
+    return message.text(words.language) or own
 
 
 def _asker(task: Task) -> Asker:
