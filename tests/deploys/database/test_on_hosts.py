@@ -303,8 +303,11 @@ def test_restore_of_a_dump_restores_the_rows(host: Server) -> None:
 def test_restore_of_an_invalid_dump_is_refused_and_changes_nothing(host: Server) -> None:
     refused = host.on("/usr/local/lib/clawd/restore-database /etc/passwd 2>&1 || echo $?")
     assert refused.splitlines() == ["/etc/passwd is not a dump that can be read", "1"]
-    damaged = "head -c 3000 $(ls /var/backups/clawd/*.dump | tail -n 1) > /root/damaged.dump"
-    assert host.on(f"{damaged}; /usr/local/lib/clawd/restore-database /root/damaged.dump 2>&1 || echo no")
+    host.on("systemctl start clawd-database-backup")
+    half = "dump=$(ls /var/backups/clawd/*.dump | tail -n 1); head -c $(($(stat -c %s $dump) / 2)) $dump"
+    host.on(f"{half} > /root/damaged.dump")
+    refused = host.on("/usr/local/lib/clawd/restore-database /root/damaged.dump 2>&1 || echo no")
+    assert refused.splitlines()[-1] == "no"
     assert host.sql("SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database") == (
         "clawd postgres template0 template1"
     )
@@ -314,6 +317,7 @@ def test_restore_of_an_invalid_dump_is_refused_and_changes_nothing(host: Server)
 @SLOW
 def test_failed_backup_is_exported_as_metric(host: Server) -> None:
     metric = "grep -h '^clawd_database_backup_success' /var/lib/clawd/node-exporter/*.prom"
+    host.on("mkdir -p /var/lib/clawd/node-exporter && systemctl start clawd-database-backup")
     before = host.on("ls -A /var/backups/clawd")
     host.sql("ALTER DATABASE clawd ALLOW_CONNECTIONS false", "postgres")
     try:

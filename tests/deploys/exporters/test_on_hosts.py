@@ -6,15 +6,18 @@ Each host watches itself: its own nginx, and a bot that a few lines of Python pl
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploys.prometheus.verify import ASK
 from deploys.registry import BY_NAME
+from deploys.topology.monitoring import PROMETHEUS_PORT
 from inventory.load import LoadedInventory
-from tests.hosts import Box, Host, boxes, on_hosts, plain, secret, together
+from tests.hosts import Box, Host, boxes, on_hosts, plain, secret, together, until
 from tests.standins.grafana.package import build
 
 pytestmark = on_hosts(pytest.mark.campaign, seconds=900)
@@ -100,6 +103,7 @@ def test_checks_pass_after_up(hosts: dict[str, Monitored]) -> None:
     assert together(hosts, Monitored.failing) == {"bookworm": set(), "trixie": set()}
 
 
+TARGETS = f"python3 -c {shlex.quote(ASK)} http://127.0.0.1:{PROMETHEUS_PORT}/api/v1/targets"
 DAMAGE = (
     "sed -i s/for:.*/for:\\ 1h/ /etc/prometheus/clawd-rules.yml",
     "systemctl restart prometheus",
@@ -132,7 +136,7 @@ def test_checks_report_damage_and_up_repairs_only_that(hosts: dict[str, Monitore
     def damaged(host: Monitored) -> tuple[set[str], frozenset[str], set[str]]:
         host.on(" && ".join(DAMAGE))
         # Until the next scrape, Prometheus does not know either.
-        host.on("sleep 5")
+        until(lambda: '"health":"down"' in host.on(TARGETS), seconds=60)
         return host.failing(), host.up(), host.failing()
 
     for named, repaired, left in together(hosts, damaged).values():
