@@ -34,6 +34,7 @@ class DiskSettings(ComponentSettings):
 
 
 MODELS = DiskFolder(folder=MODELS_FOLDER, name="models", users=("clawd-engine.service",))
+STATES = DiskFolder(folder="/var/lib/clawd-engine", name="engine", users=("clawd-engine.service",))
 BOT = DiskFolder(folder="/var/lib/clawd-bot", name="bot", users=("clawd-bot.service",))
 POSTGRESQL = DiskFolder(folder="/var/lib/postgresql", name="postgresql", users=("postgresql.service",))
 ELASTICSEARCH = DiskFolder(
@@ -47,7 +48,7 @@ def settings_for(inventory: Inventory, host: str) -> DiskSettings | None:
     if declared.disk is None:
         return None
     kept = {
-        "models": (MODELS,) if model_of(inventory, host) else (),
+        "models": (MODELS, STATES) if model_of(inventory, host) else (),
         "database": _databases(declared),
         "logs": (ELASTICSEARCH,) if "logs" in declared.roles else (),
     }

@@ -55,11 +55,12 @@ def needs_for(inventory: Inventory, host: str, resources: HostResources) -> tupl
         why = "gpu_layers is 0" if model.gpu_layers == 0 else "the host has `gpu: none`"
         return (placed(memory=taken.total, how=f"{taken.how}; nothing in the GPU: {why}"),)
     parts = split(taken, model.gpu_layers)
-    how = f"{taken.how.rpartition(' + ')[0]} in the GPU"
+    how = f"{taken.computing} in the GPU"
     if parts.gpu_layers < taken.layers:
         how += f", but for {taken.layers - parts.gpu_layers} of {taken.layers} layers ({size(parts.host)})"
-    how += f"; {size(GPU_PROCESS)} for the process"
-    return (placed(memory=parts.host + GPU_PROCESS, gpu_memory=parts.gpu, how=how),)
+    how += f"; {size(GPU_PROCESS)} for the process, {size(taken.states)} for saved states"
+    host_memory = parts.host + GPU_PROCESS + taken.states
+    return (placed(memory=host_memory, gpu_memory=parts.gpu, how=how),)
 
 
 def model_path(file: ModelFile) -> str:

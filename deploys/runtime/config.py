@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from deploys.runtime.settings import ENGINE_SOCKET, EngineSettings, RuntimeSettings
+from deploys.runtime.settings import ENGINE_SOCKET, ENGINE_STATES, EngineSettings, RuntimeSettings
 
 POLICY = "/etc/clawd/policy.json"
 ROUTES = "/etc/clawd/routes.json"
@@ -23,9 +23,18 @@ def engine_config(engine: EngineSettings, model: str, *, has_gpu: bool = False) 
             "parallel": engine.parallel,
             "threads": engine.threads,
             **({"embeddings": True} if engine.embeddings else {}),
+            **_states(engine),
             **({"n_gpu_layers": layers} if (layers := gpu_layers(engine, has_gpu=has_gpu)) else {}),
         }
     )
+
+
+def _states(engine: EngineSettings) -> dict[str, Any]:
+    states = engine.states
+    if states is None:
+        return {}
+    kept = {"memory": states.memory, "disk": states.disk, "folder": ENGINE_STATES, "days": states.days}
+    return {"states": kept}
 
 
 def gpu_layers(engine: EngineSettings, *, has_gpu: bool) -> int | Literal["all"]:

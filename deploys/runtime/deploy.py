@@ -25,7 +25,13 @@ from deploys.ops.services import Service
 from deploys.runtime import journal, last_good, prune, users
 from deploys.runtime.config import POLICY, ROUTES, bot_config, engine_config, route_table
 from deploys.runtime.container import image
-from deploys.runtime.settings import INTERNAL, ContainerSettings, EngineSettings, RuntimeSettings
+from deploys.runtime.settings import (
+    ENGINE_STATES,
+    INTERNAL,
+    ContainerSettings,
+    EngineSettings,
+    RuntimeSettings,
+)
 from deploys.settings import purging, settings_of, supplies
 from deploys.tls.deploy import internal, trusted
 from deploys.topology.certificates import AUTHORITY, INTERNAL_BOT
@@ -90,6 +96,7 @@ def apply() -> None:
     model = _engine(settings.engine, running) if settings.engine else None
     if model is None:
         units.absent("clawd-engine.service")
+        files.absent(ENGINE_STATES)
         files.absent(ENGINE_CONFIG)
     _bot(settings, running)
     if model:
@@ -106,6 +113,7 @@ def remove() -> None:
     """
     units.absent("clawd-bot.service")
     units.absent("clawd-engine.service")
+    files.absent(ENGINE_STATES)
     last_good.forgotten()
     journal.absent()
     image.absent()

@@ -17,6 +17,7 @@ from deploys.topology.database import database_url
 from deploys.topology.engines import computes_on_gpu, local_model
 from deploys.topology.monitoring import watched_from
 from inventory.model import Inventory
+from inventory.model_files.footprint import states_disk, states_memory
 from inventory.sections.channels import Channels
 from inventory.sections.docker import Docker
 from inventory.sections.models import Leaving, LocalModel, RemoteModel
@@ -25,6 +26,8 @@ from inventory.types import Image, Line, Registry, RegistryUser, Size, Text
 from inventory.values import size_in_bytes
 
 ENGINE_SOCKET = "/run/clawd-engine/engine.sock"
+ENGINE_STATES = "/var/lib/clawd-engine"
+"""Folder in which the engine keeps states of conversations."""
 ENGINE_ENDPOINT = f"unix:{ENGINE_SOCKET}"
 CERTIFICATE = "/etc/clawd/tls/fullchain.pem"
 INTERNAL = CERTIFICATE_FOLDERS["runtime"]
@@ -44,6 +47,14 @@ class EngineGpu(ComponentSettings):
     root: str = MACHINE_ROOT
 
 
+class EngineStates(ComponentSettings):
+    """Bytes and days for which an engine keeps states of conversations."""
+
+    memory: int
+    disk: int
+    days: int
+
+
 class EngineSettings(ComponentSettings):
     """The clawd-engine of one host."""
 
@@ -53,6 +64,7 @@ class EngineSettings(ComponentSettings):
     threads: int | None
     memory_max: Size
     embeddings: bool = Field(False, description="It serves embeddings, too.")
+    states: EngineStates | None = Field(None, description="What it keeps of conversations without a slot.")
     gpu: EngineGpu | None = Field(None, description="How it computes on GPUs, where the host has any.")
 
 
@@ -238,10 +250,14 @@ def needs_for(inventory: Inventory, host: str, _resources: HostResources) -> tup
     if "runtime" not in inventory.hosts[host].roles:
         return ()
     limit = inventory.bot.memory_max
+    model = local_model(inventory)
+    states = states_disk(model) if model is not None else 0
+    kept = (Need("states of conversations", disk=states, path=ENGINE_STATES, how="the model's states.disk"),)
     how = f"its limit (bot.memory_max {limit}); three releases of {RELEASE >> 20} MiB"
     return (
         Need("bot", memory=size_in_bytes(limit), disk=3 * RELEASE, path="/opt/clawd", how=how),
         Need("journal of the bot", disk=size_in_bytes(JOURNAL_MAX), path="/var/log", how=JOURNAL_MAX),
+        *(kept if states else ()),
     )
 
 
@@ -299,8 +315,15 @@ def _engine(inventory: Inventory, host: str) -> EngineSettings | None:
         threads=model.threads,
         memory_max=model.memory_max,
         embeddings=model.embeddings,
+        states=_states(model),
         gpu=engine_gpu(inventory, host),
     )
+
+
+def _states(model: LocalModel) -> EngineStates | None:
+    if model.states == "none":
+        return None
+    return EngineStates(memory=states_memory(model), disk=states_disk(model), days=model.states.days)
 
 
 def engine_gpu(inventory: Inventory, host: str) -> EngineGpu | None:

@@ -32,7 +32,7 @@ from deploys.runtime.deploy import (
     engine_reads,
     probe,
 )
-from deploys.runtime.settings import ENGINE_SOCKET, INTERNAL, EngineSettings, RuntimeSettings
+from deploys.runtime.settings import ENGINE_SOCKET, ENGINE_STATES, INTERNAL, EngineSettings, RuntimeSettings
 from inventory.policy_files.assembly import assembled
 
 UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
@@ -277,6 +277,11 @@ def test_the_database_is_private(host: Any, settings: RuntimeSettings) -> None:
         return
     expect_owner(host, "/var/lib/clawd-bot", "clawd-bot", 0o700)
     expect_owner(host, "/var/lib/clawd-bot/bot.db", "clawd-bot", 0o600)
+
+
+def test_states_of_conversations_are_private(host: Any, settings: RuntimeSettings) -> None:
+    if settings.engine and settings.engine.states:
+        expect_owner(host, ENGINE_STATES, "clawd-engine", 0o700)
 
 
 def names(settings: RuntimeSettings) -> list[str]:

@@ -108,5 +108,6 @@ def _fits(path: KeyPath, model: LocalModel, runs_on_gpu: bool) -> Iterator[Inven
         yield InventoryFinding(
             ((*path, "memory_max"), (*path, "path")),
             f"{model.memory_max} is less than the engine needs: {size(needed.total)} = {needed.how}",
-            f"write {-(-needed.total * 11 // 10 // MIB)}M, or lower `parallel` or `context_size`",
+            f"write {-(-needed.total * 11 // 10 // MIB)}M, "
+            "or lower `parallel`, `context_size` or `states.memory`",
         )

@@ -8,7 +8,7 @@ with 1,024 to 8,192 tokens); the sum was within 3 % of the resident memory of th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from typing import Literal
 from inventory.errors import ArtifactError
 from inventory.model_files.gguf import GgufHeader, read_header
 from inventory.sections.models import LocalModel
+from inventory.values import size_in_bytes
 
 MIB = 1 << 20
 STEP = 256
@@ -27,6 +28,8 @@ CELLS = 256
 KV_BYTES = 2
 PROCESS = 80 * MIB
 """Bytes of Python, the libraries, the vocabulary and the HTTP server."""
+STATES_PART, LARGEST_STATES = 10, 1 << 30
+"""By default, saved states have one part of this many of the engine's memory, and at most these bytes."""
 GPU_PROCESS = 1 << 30
 """Bytes of the host's memory that a process needs when it computes on a GPU."""
 
@@ -36,7 +39,7 @@ Tier = Literal["light", "balanced", "professional"]
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes of an engine's memory by purpose. `how` is the arithmetic as text for the user."""
+    """Bytes of an engine's memory by purpose. `computing` is the arithmetic of the first three as text."""
 
     weights: int
     kv_cache: int
@@ -44,15 +47,22 @@ class Footprint:
     parameters: int
     context_length: int
     file_size: int
-    how: str
+    computing: str
     process: int = PROCESS
+    states: int = 0
     layers: int = 0
     """Layers that a GPU can compute: those of the model and its output layer."""
 
     @property
     def total(self) -> int:
         """Return the bytes that the engine needs in use."""
-        return self.weights + self.kv_cache + self.buffers + self.process
+        return self.weights + self.kv_cache + self.buffers + self.states + self.process
+
+    @property
+    def how(self) -> str:
+        """Return the arithmetic of the total as text for the user."""
+        states = f" + saved states {size(self.states)}" if self.states else ""
+        return f"{self.computing}{states} + process {size(self.process)}"
 
     @property
     def tier(self) -> Tier:
@@ -84,9 +94,9 @@ def footprint(
         + step * 2 * cells
         + (parallel + EMBEDDING_STEP * embeddings) * shape.vocabulary * 4
     )
-    how = (
+    computing = (
         f"weights {size(header.weights)} + KV cache {size(kv_cache)} ({_kv(header, cells, sequences)}) + "
-        f"buffers {size(buffers)} + process {size(PROCESS)}"
+        f"buffers {size(buffers)}"
     )
     return Footprint(
         header.weights,
@@ -95,7 +105,7 @@ def footprint(
         header.parameters,
         header.context_length,
         file_size,
-        how,
+        computing,
         layers=len(shape.kv_heads) + 1,
     )
 
@@ -128,13 +138,30 @@ def of_model(model: LocalModel) -> Footprint | None:
         header = _header(model.path, status.st_size, status.st_mtime_ns)
     except (OSError, ArtifactError):
         return None
-    return footprint(
+    taken = footprint(
         header,
         context_size=model.context_size,
         parallel=model.parallel,
         file_size=status.st_size,
         embeddings=model.embeddings,
     )
+    return replace(taken, states=states_memory(model))
+
+
+def states_memory(model: LocalModel) -> int:
+    """Return the bytes of memory for states of conversations that have no slot."""
+    if model.states == "none":
+        return 0
+    if model.states.memory is not None:
+        return size_in_bytes(model.states.memory)
+    return min(size_in_bytes(model.memory_max) // STATES_PART, LARGEST_STATES)
+
+
+def states_disk(model: LocalModel) -> int:
+    """Return the bytes of disk space for them."""
+    if model.states == "none" or model.states.disk == "none":
+        return 0
+    return size_in_bytes(model.states.disk)
 
 
 def size(count: int) -> str:

@@ -25,6 +25,22 @@ class Deadlines(Declared):
     )
 
 
+class KeptStates(Declared):
+    """What the engine keeps of conversations that have lost their slot, to continue them without reading."""
+
+    memory: Size | None = Field(
+        None, description="Memory for them, within `memory_max`; by default a tenth of that, at most 1G."
+    )
+    disk: Size | Literal["none"] = Field(
+        "4G",
+        description="Disk space for them in /var/lib/clawd-engine, readable by the engine only; with `none` "
+        "they end with the engine.",
+    )
+    days: Annotated[int, Field(ge=1, le=365)] = Field(
+        7, description="Days after its last use in which a state is deleted."
+    )
+
+
 class LocalModel(Deadlines):
     """A GGUF file served by clawd-engine on the runtime hosts."""
 
@@ -60,6 +76,9 @@ class LocalModel(Deadlines):
         "all by default. The processor computes the others.",
     )
     memory_max: Size = Field("2G", description="Maximum memory of the engine.")
+    states: KeptStates | Literal["none"] = Field(
+        KeptStates(), description="States of conversations that the engine keeps; `none` turns that off."
+    )
 
 
 class Leaving(Declared):

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from deploys.disk.settings import BOT, ELASTICSEARCH, MODELS, POSTGRESQL, lies_on_data_disk, settings_for
+from deploys.disk.settings import (
+    BOT,
+    ELASTICSEARCH,
+    MODELS,
+    POSTGRESQL,
+    STATES,
+    lies_on_data_disk,
+    settings_for,
+)
 from inventory.model import Inventory
 from tests.deploys.inventories import LOCAL, REMOTE
 
@@ -22,9 +30,9 @@ def declared(*roles: str, model: dict[str, Any] = LOCAL, **disk: Any) -> Invento
 @pytest.mark.parametrize(
     ("roles", "changes", "places"),
     [
-        (("runtime",), {}, (MODELS, BOT)),
+        (("runtime",), {}, (MODELS, STATES, BOT)),
         (("runtime",), {"model": REMOTE}, (BOT,)),
-        (("runtime", "database", "logs"), {}, (MODELS, POSTGRESQL, BOT, ELASTICSEARCH)),
+        (("runtime", "database", "logs"), {}, (MODELS, STATES, POSTGRESQL, BOT, ELASTICSEARCH)),
         (("runtime", "logs"), {"keeps": ["logs"]}, (ELASTICSEARCH,)),
         (("nginx",), {}, ()),
     ],

@@ -10,8 +10,9 @@ from clawd_runtime.bot.models.remote_policy import EVERYTHING
 from clawd_runtime.bot.models.routes import JudgeSettings, RouteTable, load_routes
 from clawd_runtime.bot.settings import load_settings
 from clawd_runtime.engine.settings import read_settings
+from deploys.resources import HostResources
 from deploys.runtime.config import ROUTES, bot_config, engine_config, route_table
-from deploys.runtime.settings import settings_for
+from deploys.runtime.settings import ENGINE_STATES, needs_for, settings_for
 from inventory.model import Inventory
 from tests.deploys.inventories import LOCAL, REMOTE, SECRETS, inventory
 
@@ -117,6 +118,24 @@ def test_engine_reads_the_written_settings(tmp_path: Path) -> None:
     assert (read.model, read.model_name) == (MODEL, "smollm2-135m-q8_0")
     assert (read.context_size, read.parallel, read.threads) == (2048, 4, None)
     assert f"unix:{read.socket}" == settings.models["default"].endpoint
+    assert read.states.folder == ENGINE_STATES
+    assert (read.states.memory, read.states.disk, read.states.days) == ((1 << 30) // 10, 4 << 30, 7)
+
+
+@pytest.mark.parametrize("states", ["none", {"memory": "8M", "disk": "none", "days": 1}])
+def test_engine_keeps_states_only_as_declared(tmp_path: Path, states: Any) -> None:
+    declared = inventory(models={"default": {**LOCAL, "states": states}})
+    settings = settings_for(declared, "bot1")
+    assert settings is not None
+    assert settings.engine is not None
+    file = tmp_path / "engine.json"
+    file.write_text(engine_config(settings.engine, MODEL), encoding="utf-8")
+    read = read_settings(file).states
+    assert (read.memory, read.disk) == (0 if states == "none" else 8 << 20, 0)
+    needs = {need.what: need.disk for need in needs_for(declared, "bot1", HostResources(None, None))}
+    assert "states of conversations" not in needs
+    needs = {need.what: need.disk for need in needs_for(inventory(), "bot1", HostResources(None, None))}
+    assert needs["states of conversations"] == 4 << 30
 
 
 def test_bot_json_contains_chinese_text_unescaped() -> None:

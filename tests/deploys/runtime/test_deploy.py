@@ -15,7 +15,7 @@ from deploys.runtime.deploy import apply, probe, remove
 from deploys.runtime.journal import MachineIdFact, StateFact
 from deploys.runtime.last_good import KEPT
 from deploys.runtime.prune import Entries, EntriesFact
-from deploys.runtime.settings import settings_for
+from deploys.runtime.settings import ENGINE_STATES, settings_for
 from deploys.settings import supplies_from
 from inventory.errors import ArtifactError, CapacityError
 from inventory.model import Inventory
@@ -152,7 +152,8 @@ def test_removed_files_are_kept_for_a_rollback() -> None:
     removed = {change.path for change in run.changes if set(change.diff) & {"removed", "stop and remove"}}
     paths = {f"/etc/systemd/system/{path}" if path.endswith(".service") else path for path in removed}
     # Of releases, those that it may go back to stay: tests/deploys/runtime/test_last_good.py.
-    kept = {*(f"/{path}" for path in KEPT), "/opt/clawd/releases"}
+    # States of conversations are a cache.
+    kept = {*(f"/{path}" for path in KEPT), "/opt/clawd/releases", ENGINE_STATES}
     assert {path for path in paths if not any(f"{path}/".startswith(f"{each}/") for each in kept)} == set()
     assert {"/etc/clawd/engine.json", "/etc/clawd/bot-internal", "/etc/clawd/secrets/old-secret"} <= paths
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -15,7 +16,7 @@ from inventory.model import Inventory
 from inventory.model_files.footprint import MIB, PROCESS, footprint, of_model, split, tier_of
 from inventory.model_files.gguf import read_header
 from inventory.sections.hosts import Host
-from inventory.sections.models import LocalModel, Models
+from inventory.sections.models import KeptStates, LocalModel, Models
 from tests import ggufs
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -46,6 +47,22 @@ def test_model_size_decides_its_tier(tmp_path: Path, model: ggufs.Model, tier: s
     assert taken.tier == tier_of(model.parameters) == tier
 
 
+@pytest.mark.parametrize(
+    ("states", "memory"),
+    [(KeptStates(), 3 << 28), (KeptStates(memory="300M"), 300 * MIB), ("none", 0)],
+)
+def test_saved_states_count_with_their_budget(
+    tmp_path: Path, states: KeptStates | Literal["none"], memory: int
+) -> None:
+    path = ggufs.write(tmp_path / "m.gguf", ggufs.LIGHT)
+    taken = of_model(LocalModel(path=path, states=states, memory_max="7680M"))
+    without = of_model(LocalModel(path=path, states="none"))
+    assert taken is not None
+    assert without is not None
+    assert taken.total - without.total == memory
+    assert ("saved states" in taken.how) == bool(memory)
+
+
 def test_missing_or_damaged_model_has_no_footprint(tmp_path: Path) -> None:
     assert of_model(LocalModel(path=tmp_path / "none.gguf")) is None
     (tmp_path / "m.gguf").write_bytes(b"GGUF and more")
@@ -62,9 +79,9 @@ def test_memory_max_below_the_footprint_is_a_mistake(tmp_path: Path) -> None:
     (finding,) = files(declared(LocalModel(path=path, memory_max="5G")))
     assert finding.at[0] == ("models", "default", "memory_max")
     assert (
-        "5G is less than the engine needs: 5136 MiB = weights 4086 MiB + KV cache 896 MiB" in finding.problem
+        "5G is less than the engine needs: 5648 MiB = weights 4086 MiB + KV cache 896 MiB" in finding.problem
     )
-    assert finding.advice == "write 5649M, or lower `parallel` or `context_size`"
+    assert finding.advice == "write 6212M, or lower `parallel`, `context_size` or `states.memory`"
     assert not list(files(declared(LocalModel(path=path, memory_max="6G"))))
     on_gpu = {"gpu_memory": "24G", "gpu": "required"}
     assert not list(files(declared(LocalModel(path=path, memory_max="5G"), **on_gpu)))

@@ -168,18 +168,18 @@ def test_elasticsearch_heap_on_a_shared_host_is_reported(light: Path) -> None:
 
 def test_host_with_a_permanent_memory_alert_is_a_warning(light: Path) -> None:
     watcher = {"watch": {"roles": ["monitoring"], "memory": "4G"}}
-    tight = {"bot1": {"roles": ["runtime"], "memory": "7G"}, **watcher}
+    tight = {"bot1": {"roles": ["runtime"], "memory": "8G"}, **watcher}
     capacity = capacity_of(planned(light, tight), "bot1")
     assert not list(shortages(capacity))
     (warning,) = warnings(capacity)
-    percent = 100 * capacity.memory_needed / (7 * GIB)
+    percent = 100 * capacity.memory_needed / (8 * GIB)
     assert 75 < percent < 90
     assert f"{percent:.1f} %: the alert MemoryHigh would fire permanently from 75 % on" in warning
     assert warning in lines_of(capacity)[-1]
     patient = {"monitoring": {"thresholds": {"memory_percent": 90}}}
     assert not list(warnings(capacity_of(planned(light, tight, **patient), "bot1")))
     assert not list(warnings(capacity_of(planned(light, {"bot1": tight["bot1"]}), "bot1")))
-    roomy = {"bot1": {"roles": ["runtime"], "memory": "9G"}, **watcher}
+    roomy = {"bot1": {"roles": ["runtime"], "memory": "10G"}, **watcher}
     assert not list(warnings(capacity_of(planned(light, roomy), "bot1")))
 
 
