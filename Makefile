@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/clawd-provision
 TESTED_WITH := CLAWD_TEST_MODEL,CLAWD_TEST_NGINX,CLAWD_TEST_PROMTOOL,CLAWD_TEST_AMTOOL,CLAWD_TEST_POSTGRES
-TESTED_WITH := $(TESTED_WITH),CLAWD_TEST_QEMU,CLAWD_TEST_NODE_MODULES,CLAWD_TEST_SSHD
+TESTED_WITH := $(TESTED_WITH),CLAWD_TEST_QEMU,CLAWD_TEST_NODE_MODULES,CLAWD_TEST_SSHD,CLAWD_TEST_BROWSER
 # Logs of programs started by make, and temporary folders of tests; separate for each checkout, removed by `make down`.
 BUILD := $(CURDIR)/.build
 # Tests start hundreds of Python programs; without its cached bytecode each would compile all that it imports.
@@ -22,6 +22,7 @@ TOOLS := nginx openssh-server prometheus prometheus-alertmanager postgresql-15 q
 LIBRARIES := dpkg-dev e2fsprogs fdisk gpg gpg-agent xfsprogs \
     libcapstone4 libglib2.0-0 libgnutls30 libgssapi-krb5-2 libicu72 libldap-2.5-0 libnuma1 libpcre2-8-0 libpq5 \
     liburing2 libwrap0 libxml2 tzdata
+BROWSER := chromium fonts-wqy-microhei
 # Debian's npm needs nodejs; other distributions of Node.js include npm.
 NODE := $(if $(shell command -v npm),,nodejs npm)
 QUESTION := What is the capital of France?
@@ -55,11 +56,12 @@ export CLAWD_TEST_AMTOOL ?= $(CURDIR)/$(VENV)/tools/usr/bin/amtool
 export CLAWD_TEST_POSTGRES ?= $(CURDIR)/$(VENV)/tools/usr/lib/postgresql/15/bin
 export CLAWD_TEST_QEMU ?= $(CURDIR)/$(VENV)/tools/usr/bin/qemu-x86_64
 export CLAWD_TEST_NODE_MODULES ?= $(CURDIR)/$(VENV)/node/node_modules
+export CLAWD_TEST_BROWSER ?= $(CURDIR)/$(VENV)/browser
 export CLAWD_TEST_SSHD ?= $(CURDIR)/$(VENV)/tools/usr/sbin/sshd
 export CLAWD_CACHE ?= $(HOME)/.cache/clawd-provision
 export CLAWD_TEST_MODEL ?= $(CURDIR)/$(MODEL)
 
-.PHONY: help up down test test-quick test-hosts campaign lint types packages lock clean docs reference
+.PHONY: help up down test test-quick test-hosts test-browser campaign lint types packages lock clean docs reference
 .PHONY: $(addprefix test-,$(UNITS) $(ON_HOSTS)) $(addprefix quick-,$(UNITS)) bench-commands bench-up bench-artifacts bench-engine
 .DEFAULT_GOAL := help
 
@@ -110,6 +112,13 @@ $(VENV)/tools: Makefile | $(VENV)/.installed
 	    for package in *.deb; do dpkg --extract "$$package" ..; done
 	@rm -rf $@.new/packages $@ && mv $@.new $@
 
+# Chromium with what it needs and this machine lacks, and a font with Chinese; about 120 MB to download.
+$(VENV)/browser: Makefile | $(VENV)/.installed
+	@rm -rf $@.new && mkdir -p $@.new/packages && cd $@.new/packages && $(SUDO) apt-get update -qq && \
+	    apt-get download -qq $$(apt-get install -s --no-install-recommends $(BROWSER) | sed -n 's/^Inst \([^ ]*\).*/\1/p') && \
+	    for package in *.deb; do dpkg --extract "$$package" ..; done
+	@rm -rf $@.new/packages $@ && mv $@.new $@
+
 # Third-party clients at the versions of tests/node/package-lock.json; their install scripts do not run.
 $(VENV)/node: tests/node/package-lock.json Makefile | $(VENV)/.installed $(VENV)/tools
 	@$(MAKE) --no-print-directory packages PACKAGES="$(PACKAGES) $(NODE)"
@@ -144,7 +153,10 @@ up: packages $(VENV)/.engine $(MODEL)   ## start throwaway Debian hosts with the
 	@$(RUN) sandbox status
 	@echo; echo "you> $(QUESTION)"
 	@printf 'bot> '; $(RUN) chat --inventory $(INVENTORY) --message "$(QUESTION)"
-	@echo; echo "Try:   $(RUN) chat -i $(INVENTORY)      talk to the bot"
+	@echo; echo "Chat in the browser with this link; it works once, within an hour:"
+	@$(RUN) console link --inventory $(INVENTORY) --minutes 60 2>/dev/null
+	@echo; echo "Try:   $(RUN) chat -i $(INVENTORY)      talk to the bot in the terminal"
+	@echo "       $(RUN) console link -i $(INVENTORY)    another link for the browser"
 	@echo "       $(RUN) sandbox ssh          look around on the host"
 	@echo "       $(RUN) plan -i $(INVENTORY)      after a change of inventory/sandbox.yml: what \`up\` would do"
 	@echo; echo "What was set up is listed in $(BUILD)/up.txt. \`make down\` removes it all."
@@ -191,7 +203,10 @@ test-runtime: $(VENV)/.engine $(VENV)/tools $(VENV)/node $(MODEL) | scratch
 $(addprefix quick-,$(UNITS)): quick-%: | scratch
 	@$(BIN)/pytest -q -m "not host and not model and not slow and not campaign" $($*) 2>&1 | sed -u 's/^/$*: /'
 
-campaign: packages $(VENV)/.engine-for-all $(VENV)/tools $(VENV)/node $(MODEL)   ## run long tests: clusters under load, kills, every component on hosts
+test-browser: $(VENV)/tools $(VENV)/node $(VENV)/browser | scratch   ## run the tests of the page in headless Chromium
+	@$(BIN)/pytest -q -p no:anyio -m campaign tests/deploys/page
+
+campaign: packages $(VENV)/.engine-for-all $(VENV)/tools $(VENV)/node $(VENV)/browser $(MODEL)   ## run long tests: clusters under load, kills, every component on hosts
 	@$(BIN)/pytest -q -m campaign runtime/tests
 	@$(SUDO) $(BIN)/pytest -q -m campaign $(deploys) $(provision)
 	@$(SUDO) $(BIN)/pytest -q -m campaign $(program)

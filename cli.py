@@ -14,6 +14,7 @@ import click
 
 from commands.chat import chat
 from commands.completion import completion
+from commands.console import console
 from commands.hosts import drift, history, plan, remove, up, verify
 from commands.inventory import inventory
 from commands.model import model
@@ -28,6 +29,7 @@ EXAMPLES = """Examples:
   clawd-provision sandbox up                  start a throwaway Debian host on this machine
   clawd-provision up -i sandbox               install and start the bots on it
   clawd-provision chat -i sandbox             chat with the bot
+  clawd-provision console link -i sandbox     print a link to chat in the browser
   clawd-provision plan -i prod                show what would change (exit code 2 if something would)
   clawd-provision up -i prod --limit bot1     apply to one host only
   clawd-provision drift -i prod               find hosts that were changed by hand (exit code 3)
@@ -52,6 +54,7 @@ for command in (
     history,
     completion,
     chat,
+    console,
     inventory,
     policy,
     model,

@@ -42,6 +42,11 @@ class ConsoleEndpoint:
     authority: Path | None
     host: str
 
+    @property
+    def page(self) -> str:
+        """The address of the page in the browser."""
+        return self.url.removesuffix("v1/messages").replace(":443/console/", "/console/")
+
 
 def console_of(loaded: LoadedInventory) -> ConsoleEndpoint:
     """Return the console of an inventory's bot, at its first nginx host.

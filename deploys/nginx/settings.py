@@ -6,7 +6,7 @@ from pydantic import Field, SecretStr
 
 from deploys.component import ComponentSettings, Need, Opening
 from deploys.resources import HostResources
-from deploys.runtime.console import allowed, console_secret
+from deploys.runtime.console import allowed, console_secret, has_page
 from deploys.tls.certificate import leaf_of, names_of
 from deploys.tls.settings import ProvidedSettings
 from deploys.topology.addresses import canonical
@@ -51,6 +51,7 @@ class NginxSettings(ComponentSettings):
     telegram: PathSettings = PathSettings()
     feishu: PathSettings = PathSettings()
     console: PathSettings = PathSettings()
+    page: bool = Field(False, description="Whether the bots serve the page in the browser at /console/.")
     health: PathSettings = PathSettings()
     connections: int = Field(128, description="Most open connections of one client address.")
     trusted_proxies: tuple[str, ...] = ()
@@ -87,6 +88,7 @@ def settings_for(inventory: Inventory, host: str) -> NginxSettings | None:
         telegram=path(limits.telegram, telegram),
         feishu=path(limits.feishu, _texts(allow.feishu)),
         console=path(limits.console, allowed(inventory, _texts(allow.console))),
+        page=has_page(inventory),
         health=path(limits.health),
         connections=nginx.connections,
         trusted_proxies=_texts(nginx.trusted_proxies),

@@ -27,7 +27,7 @@ from inventory.rules.nginx import STATUS_PORT
 UNDECLARED = "undeclared.invalid"
 REFUSED = 0
 """Instead of a status: the connection is closed, or the handshake refuses the name."""
-HIDDEN = ("/metrics", "/readyz", "/nginx_status", "/telegram/webhook/x", "/console", "/.well-known/x")
+HIDDEN = ("/metrics", "/readyz", "/nginx_status", "/telegram/webhook/x", "/console/v2", "/.well-known/x")
 
 
 def test_runs_with_what_is_on_the_disk(host: Any, settings: NginxSettings) -> None:
@@ -117,6 +117,17 @@ def test_paths_with_a_list_are_closed_to_others(host: Any, settings: NginxSettin
         status, _ = answer(host, settings, path, method="POST")
         if not settings.maintenance:
             expect(allowed or status == 403, f"POST {path} from the host itself is answered with {status}")
+
+
+def test_page_in_the_browser_is_served_only_where_it_is_declared(host: Any, settings: NginxSettings) -> None:
+    found = [answer(host, settings, path)[0] for path in ("/console/", "/console")]
+    page = 503 if settings.maintenance else 200
+    wanted = [page, 301] if settings.page else [404, 404]
+    expect(
+        found == wanted,
+        f"/console/ and /console are answered with {found}, and should be with {wanted}",
+        "`up` gives nginx and the bots the same settings",
+    )
 
 
 def test_the_page_is_there_only_during_maintenance(host: Any, settings: NginxSettings) -> None:

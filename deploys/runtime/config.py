@@ -101,7 +101,7 @@ def _channels(settings: RuntimeSettings) -> dict[str, Any]:
     if settings.feishu:
         channels["feishu"] = settings.feishu.model_dump()
     if settings.console:
-        channels["console"] = {}
+        channels["console"] = {"page": True} if settings.page else {}
     if settings.alerts:
         channels["alerts"] = settings.alerts.model_dump(exclude_none=True)
     return channels

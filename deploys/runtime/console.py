@@ -36,6 +36,11 @@ def console_secret(inventory: Inventory) -> SecretStr | None:
     return SecretStr(hmac.new(key, purpose.encode(), hashlib.sha256).hexdigest())
 
 
+def has_page(inventory: Inventory) -> bool:
+    """Return whether the console serves the page in the browser."""
+    return inventory.channels.console is not None and inventory.channels.console.page
+
+
 def allowed(inventory: Inventory, declared: tuple[str, ...]) -> tuple[str, ...]:
     """Return the networks whose requests nginx passes to the console, its own host included; all if empty."""
     if inventory.channels.console is None:

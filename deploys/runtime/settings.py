@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr
 from deploys.component import MACHINE_ROOT, ComponentSettings, Need, Opening
 from deploys.resources import HostResources
 from deploys.runtime.alerts import AlertsChannelSettings, alerts_channel, alerts_credentials
-from deploys.runtime.console import console_secret
+from deploys.runtime.console import console_secret, has_page
 from deploys.topology.addresses import canonical
 from deploys.topology.bots import fronts_of, public_url, serves_other_hosts, webhook_registrar
 from deploys.topology.certificates import AUTHORITY, CERTIFICATE_FOLDERS
@@ -178,6 +178,7 @@ class RuntimeSettings(ComponentSettings):
     telegram: TelegramSettings | None = None
     feishu: FeishuSettings | None = None
     console: bool = Field(False, description="Also without a declared console: `verify` asks through it.")
+    page: bool = Field(False, description="Whether the console serves the page in the browser.")
     alerts: AlertsChannelSettings | None = Field(None, description="Recipients of Alertmanager's alerts.")
     project: str = Field("clawd", description="Names the authority of the database's certificate.")
     database: str | None = Field(
@@ -218,6 +219,7 @@ def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
             else None
         ),
         console=console_secret(inventory) is not None,
+        page=has_page(inventory),
         alerts=alerts_channel(inventory),
         project=inventory.project,
         database=database_url(inventory, host),

@@ -40,10 +40,15 @@ class Feishu(Declared):
 
 
 class Console(Declared):
-    """The channel of `clawd-provision chat`, over HTTPS with a signed token."""
+    """The channel of `clawd-provision chat` and of the page in the browser, over HTTPS."""
 
     jwt_secret: SecretStr = Field(
         description="Secret that signs the tokens of `clawd-provision chat`; at least 32 bytes."
+    )
+    page: bool = Field(
+        True,
+        description="Whether it also serves a page in the browser at `/console/`; people log in with a link "
+        "of `clawd-provision console link`.",
     )
 
 
@@ -52,4 +57,6 @@ class Channels(Declared):
 
     telegram: Telegram | None = Field(None, description="Telegram bot.")
     feishu: Feishu | None = Field(None, description="Feishu app.")
-    console: Console | None = Field(None, description="Channel of `clawd-provision chat`.")
+    console: Console | None = Field(
+        None, description="Channel of `clawd-provision chat` and of the page in the browser."
+    )

@@ -51,3 +51,61 @@ class Inbox(Protocol):
     async def answer_to(self, channel: str, event_id: str) -> StoredAnswer | None:
         """Return the answer to a stored message; None while it is being made, or if the event is unknown."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationSummary:
+    """A conversation of a user: its name, its title (empty: none was given) and how it begins."""
+
+    thread: str
+    title: str
+    beginning: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenQuestion:
+    """A question of a user that is not answered yet."""
+
+    thread: str
+    event_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The conversations of a user, the newest first, and the questions that wait for an answer."""
+
+    conversations: tuple[ConversationSummary, ...]
+    open: tuple[OpenQuestion, ...]
+
+
+class PageStore(Protocol):
+    """The part of the store that the page in the browser uses. Conversations are those of the console."""
+
+    async def begin_session(self, session: str, user: str, expires_at: float) -> None:
+        """Store a session of a user; the oldest ones of that user end if there are many."""
+        ...
+
+    async def user_of(self, session: str) -> str | None:
+        """Return the user of a session that has not expired; None if there is none."""
+        ...
+
+    async def end_session(self, session: str) -> None:
+        """End a session."""
+        ...
+
+    async def overview(self, user: str) -> Overview:
+        """Return the conversations of a user."""
+        ...
+
+    async def turns(self, user: str, thread: str) -> Sequence[tuple[str, str]]:
+        """Return the newest turns of a conversation, oldest first: `user` or `assistant`, and the text."""
+        ...
+
+    async def rename(self, user: str, thread: str, title: str) -> None:
+        """Give a conversation a title."""
+        ...
+
+    async def forget(self, user: str, thread: str) -> bool:
+        """Delete the texts of a conversation; return False, without effect, if a question in it is open."""
+        ...

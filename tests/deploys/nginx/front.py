@@ -64,6 +64,8 @@ class SmallBot(BaseHTTPRequestHandler):
         body = json.dumps(seen).encode()
         self.send_response(self.server.status)  # type: ignore[attr-defined]
         self.send_header("Content-Length", str(len(body)))
+        if "X-Policy" in self.headers:
+            self.send_header("Content-Security-Policy", self.headers["X-Policy"])
         self.end_headers()
         self.wfile.write(body)
 

@@ -17,6 +17,7 @@ import pytest
 from deploys.nginx.settings import PathSettings
 from tests.deploys.nginx.front import RATE, Served, bot, free_port, nginx
 
+POLICY = "Content-Security-Policy"
 IPV6 = Path("/proc/net/if_inet6").exists()
 
 
@@ -80,6 +81,39 @@ def test_event_stream_is_not_buffered(served: Served, tmp_path: Path) -> None:
     assert answer.readline() == b"data: 1\n"
     read.touch()  # only now the bot sends the second event
     assert answer.read() == b"\ndata: 2\n\n"
+
+
+PAGE_PATHS = ("/console/", "/console/assets/page.js", "/console/session")
+
+
+@pytest.mark.parametrize("path", PAGE_PATHS)
+def test_paths_of_the_page_are_not_found_without_a_page(served: Served, path: str) -> None:
+    assert served.ask(path).status == 404
+
+
+def test_page_is_forwarded_where_it_is_declared(tmp_path: Path) -> None:
+    with bot() as answering, nginx(tmp_path, [answering], page=True) as front:
+        assert [json.loads(front.ask(path).read())["path"] for path in PAGE_PATHS] == list(PAGE_PATHS)
+        moved = front.ask("/console", headers={"Host": "bot.test"})
+        assert (moved.status, moved.headers["Location"]) == (
+            301,
+            f"https://bot.test:{front.https_port}/console/",
+        )
+        assert [front.ask(path).status for path in ("/", "/metrics", "/console/../metrics")] == [404] * 3
+
+
+def test_page_is_limited_and_closed_to_others_like_the_console(tmp_path: Path) -> None:
+    closed = PathSettings(requests_per_second=RATE, burst=2 * RATE, allow=("192.0.2.0/24",))
+    with bot() as answering, nginx(tmp_path, [answering], page=True, console=closed) as front:
+        assert [front.ask(path).status for path in PAGE_PATHS] == [403] * 3
+
+
+def test_policy_of_the_page_replaces_the_one_of_nginx(tmp_path: Path) -> None:
+    with bot() as answering, nginx(tmp_path, [answering], page=True) as front:
+        policies = front.ask("/console/", headers={"X-Policy": "default-src 'self'"}).headers.get_all(POLICY)
+        assert policies == ["default-src 'self'"]
+        for path in ("/console/", "/not-there"):
+            assert front.ask(path).headers.get_all(POLICY) == ["default-src 'none'; frame-ancestors 'none'"]
 
 
 def test_too_large_body_is_refused_with_413(served: Served) -> None:

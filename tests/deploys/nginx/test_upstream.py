@@ -95,7 +95,7 @@ def test_bots_with_a_shared_database_are_balanced(two: tuple[Served, int, int]) 
 
 def test_console_requests_of_a_client_stay_with_one_bot(two: tuple[Served, int, int]) -> None:
     front, *_ = two
-    answers = {front.ask("/console/where").read() for _ in range(6)}
+    answers = {front.ask("/console/v1/messages").read() for _ in range(6)}
     assert len({json.loads(answer)["port"] for answer in answers}) == 1
 
 
@@ -157,7 +157,7 @@ def test_drain_waits_for_an_open_stream_until_its_time_limit(tmp_path: Path) -> 
     with bot() as first, bot() as second:
         names = [f"127.0.0.1:{port}" for port in (first, second)]
         with nginx(tmp_path, (first, second), shared=True, **UNLIMITED) as front:
-            asked = json.loads(front.ask("/console/where").read())["port"]
+            asked = json.loads(front.ask("/console/v1/messages").read())["port"]
             busy, idle = names if asked == first else names[::-1]
             ended = tmp_path / "ended"
             answer = stream(front, ended)

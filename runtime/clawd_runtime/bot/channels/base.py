@@ -42,7 +42,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.routing import BaseRoute
 
 from clawd_runtime.bot.credentials import Credentials
-from clawd_runtime.bot.ports import Inbox
+from clawd_runtime.bot.ports import Inbox, PageStore
 from clawd_runtime.bot.service.rejections import Rejections
 from clawd_runtime.bot.values import (
     Content,
@@ -124,7 +124,7 @@ class ChannelContext:
     `http` is the pooled client shared by the whole bot: pass a `timeout` with every request, and use absolute
     addresses. `public_url` is the bot's address from outside, without a final slash. Report every rejected
     request and event to `rejections`. Pass every text that is sent, drafts and cards as well, through
-    `outbound`.
+    `outbound`. `pages` is what the page in the browser stores.
     """
 
     inbox: Inbox
@@ -133,6 +133,7 @@ class ChannelContext:
     public_url: str | None
     rejections: Rejections = field(default_factory=Rejections)
     outbound: OutboundTexts = field(default_factory=UncheckedTexts)
+    pages: PageStore | None = None
 
 
 @dataclass(frozen=True, slots=True)

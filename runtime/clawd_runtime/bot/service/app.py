@@ -37,6 +37,7 @@ from clawd_runtime.bot.service.rejections import Rejections
 from clawd_runtime.bot.service.routing import RouteKeeper
 from clawd_runtime.bot.settings import BotSettings, ModelEndpoint
 from clawd_runtime.bot.store.backends.database import OpenDatabase
+from clawd_runtime.bot.store.pages import StoredPages
 from clawd_runtime.bot.store.store import Store
 from clawd_runtime.errors import StoreError
 
@@ -72,7 +73,13 @@ class BotService:
         self._guard_model = HttpGuardModel(self._http, credentials.get(CLASSIFIER_KEY))
         enforcement = Enforcement(self._policy, self.metrics, self._guard_model)
         context = ChannelContext(
-            self.store, self._http, credentials, settings.public_url, self._rejections, enforcement.outbound
+            self.store,
+            self._http,
+            credentials,
+            settings.public_url,
+            self._rejections,
+            enforcement.outbound,
+            StoredPages(database),
         )
         self._channels: dict[str, Channel] = {
             name: channel_class(name)(part, context) for name, part in settings.channels.items()

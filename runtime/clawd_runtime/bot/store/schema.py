@@ -158,6 +158,22 @@ used_tokens = Table(
 )
 Index("used_tokens_expiry", used_tokens.c.expires_at)
 
+page_sessions = Table(
+    "page_sessions",
+    metadata,
+    Column("session", String, primary_key=True),
+    Column("user_id", String, nullable=False),
+    Column("expires_at", Float, nullable=False),
+)
+
+page_titles = Table(
+    "page_titles",
+    metadata,
+    Column("user_id", String, primary_key=True),
+    Column("thread", String, primary_key=True),
+    Column("title", String, nullable=False),
+)
+
 members = Table(
     "members",
     metadata,
@@ -279,6 +295,11 @@ WITHOUT_A_STEP = (
         channel VARCHAR NOT NULL, event_id VARCHAR NOT NULL, ref VARCHAR NOT NULL,
         sequence INTEGER NOT NULL, digest VARCHAR NOT NULL, state VARCHAR NOT NULL,
         updated_at FLOAT NOT NULL, PRIMARY KEY (channel, event_id))""",
+    """CREATE TABLE IF NOT EXISTS page_sessions (
+        session VARCHAR NOT NULL PRIMARY KEY, user_id VARCHAR NOT NULL, expires_at FLOAT NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS page_titles (
+        user_id VARCHAR NOT NULL, thread VARCHAR NOT NULL, title VARCHAR NOT NULL,
+        PRIMARY KEY (user_id, thread))""",
 )
 COLUMNS_WITHOUT_A_STEP = (
     ("inbox", "context", "VARCHAR"),

@@ -7,7 +7,7 @@ import re
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,26 +57,6 @@ def reply(inbound: Inbound, text: str = "hi", part: int = 0, parts: int = 1) -> 
         part=part,
         parts=parts,
     )
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "bot.db"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{path}"
-    server: Server = request.getfixturevalue("postgres")
-    return server.new_database()
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[OpenDatabase]:
-    opened = open_database(url, PASSWORD)
-    yield opened
-    opened.close()
 
 
 def engine_of(url: str) -> Engine:

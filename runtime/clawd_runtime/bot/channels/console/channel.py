@@ -40,7 +40,9 @@ SHORTEST_SECRET = 32
 
 
 class ConsoleSettings(ChannelSettings):
-    """The console has no settings."""
+    """The settings of the console. `page`: it also serves the page in the browser."""
+
+    page: bool = False
 
 
 class ConsoleChannel(Channel):
@@ -58,6 +60,12 @@ class ConsoleChannel(Channel):
                 f"credential console-jwt-secret: too short: at least {SHORTEST_SECRET} bytes required"
             )
         self._streams = AnswerStreams(self.name)
+        self._page_routes: Sequence[BaseRoute] = ()
+        if settings.page:
+            from clawd_runtime.bot.channels.console.page.routes import ConsolePage
+
+            page = ConsolePage(self._secret, self._streams, lambda: self.context)
+            self._page_routes = page.routes()
 
     @classmethod
     def credentials(cls, settings: Any) -> tuple[str, ...]:
@@ -65,8 +73,9 @@ class ConsoleChannel(Channel):
         return ("console-jwt-secret",)
 
     def routes(self) -> Sequence[BaseRoute]:
-        """Return the route described in the module's documentation."""
-        return (Route("/console/v1/messages", self._messages, methods=["POST"]),)
+        """Return the route described in the module's documentation, and those of the page."""
+        api = Route("/console/v1/messages", self._messages, methods=["POST"])
+        return (api, *self._page_routes)
 
     async def send(self, reply: Reply) -> SentRef:
         """Pass the answer to the requests that wait for it; it stays stored for repeated requests."""

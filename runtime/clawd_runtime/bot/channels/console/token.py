@@ -35,11 +35,11 @@ class ConsoleToken:
     expires_at: float
 
 
-def token_of(token: str, secret: bytes, now: float) -> ConsoleToken:
+def token_of(token: str, secret: bytes, now: float, audience: str | None = None) -> ConsoleToken:
     """Return the claims of a token at the time `now` in seconds since the epoch.
 
     Raise `InvalidToken` unless the token is already valid (`nbf`, `iat`), expires (`exp`) within
-    `LONGEST_LIFE` of its beginning, has an id (`jti`) and has no audience (`aud`).
+    `LONGEST_LIFE` of its beginning, has an id (`jti`) and exactly this `audience` (`aud`; `None`: none).
     """
     if len(token) > LONGEST_TOKEN:
         raise InvalidToken("token too long")
@@ -54,16 +54,16 @@ def token_of(token: str, secret: bytes, now: float) -> ConsoleToken:
     # `crit` names extensions that change the meaning of the token; none is supported.
     if kind.get("alg") != "HS256" or "crit" in kind:
         raise InvalidToken("token of another kind")
-    return _checked(_object(payload), now)
+    return _checked(_object(payload), now, audience)
 
 
-def _checked(claims: dict[str, Any], now: float) -> ConsoleToken:
+def _checked(claims: dict[str, Any], now: float, audience: str | None) -> ConsoleToken:
     ends, begins = _time(claims, "exp", absent=None), _time(claims, "iat", absent=now)
     if ends <= now:
         raise InvalidToken("token expired")
     if max(_time(claims, "nbf", absent=now), begins) > now:
         raise InvalidToken("token not valid yet")
-    if "aud" in claims:
+    if claims.get("aud") != audience or ("aud" in claims and audience is None):
         raise InvalidToken("token for another audience")
     user = claims.get("sub")
     if not isinstance(user, str) or not 0 < len(user) <= LONGEST_USER:
