@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 from clawd_runtime.bot.models.completion import Health
-from clawd_runtime.bot.models.dialect import ChatMessage
+from clawd_runtime.bot.models.dialect import ChatMessage, RequestOrigin
 from clawd_runtime.bot.models.failures import ModelFailure
 from clawd_runtime.bot.models.separation import End, OutputPiece
 
@@ -44,7 +44,7 @@ class Scripted:
         return "loading" if self.loads_for >= 0 else "ready"
 
     async def stream(
-        self, messages: Sequence[ChatMessage], max_tokens: int
+        self, messages: Sequence[ChatMessage], max_tokens: int, origin: RequestOrigin | None = None
     ) -> AsyncGenerator[OutputPiece | End, None]:
         self.prompts.append(messages)
         entry = self.script.pop(0) if len(self.script) > 1 else self.script[0]

@@ -16,6 +16,7 @@ from clawd_runtime.bot.models.attempt import (
     ModelQuestion,
     first_token_seconds,
 )
+from clawd_runtime.bot.models.dialect import RequestOrigin
 from clawd_runtime.bot.models.failures import (
     AnswerBroken,
     AnswerEmpty,
@@ -140,7 +141,10 @@ class Admission:
         A model that timed out or only reasoned is not asked again: it would take as long again.
         """
         answerer, course = self._answerer, _Course()
-        asked = ModelQuestion(answerer.system_prompt, history, question, answerer.max_reply_tokens, progress)
+        origin = RequestOrigin.of(self._asker.conversation, self._asker.user)
+        asked = ModelQuestion(
+            answerer.system_prompt, history, question, answerer.max_reply_tokens, progress, origin
+        )
         until = _now() + PATIENCE_SECONDS
         while self._place is not None:
             answer = await self._ask_repeatedly(self._place, asked, course, until)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from clawd_runtime.bot.channels.base import AnswerProgress
 from clawd_runtime.bot.models.chat_chunks import Cut
 from clawd_runtime.bot.models.completion import ModelClient
-from clawd_runtime.bot.models.dialect import ChatMessage
+from clawd_runtime.bot.models.dialect import ChatMessage, RequestOrigin
 from clawd_runtime.bot.models.failures import (
     AnswerBroken,
     AnswerEmpty,
@@ -75,6 +75,7 @@ class ModelQuestion:
     text: str
     max_reply_tokens: int
     progress: AnswerProgress
+    origin: RequestOrigin | None = None
 
     def redacted(self, redact: Callable[[str], str]) -> ModelQuestion:
         """Return the question with every text of the conversation changed by `redact`."""
@@ -153,7 +154,7 @@ class Attempt:
         try:
             async with (
                 asyncio.timeout(self._first) as patience,
-                aclosing(model.stream(prompt, question.max_reply_tokens)) as pieces,
+                aclosing(model.stream(prompt, question.max_reply_tokens, question.origin)) as pieces,
             ):
                 async for piece in pieces:
                     if isinstance(piece, End):

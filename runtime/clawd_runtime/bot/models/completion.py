@@ -14,7 +14,7 @@ import httpx
 
 from clawd_runtime.bot.models.address import host_of, model_address
 from clawd_runtime.bot.models.chat_chunks import Chunk, Cut, EventReader, MalformedChunk, read_whole
-from clawd_runtime.bot.models.dialect import ChatMessage, Dialect
+from clawd_runtime.bot.models.dialect import ChatMessage, Dialect, RequestOrigin
 from clawd_runtime.bot.models.failures import (
     ConnectionLost,
     ContentFiltered,
@@ -62,7 +62,9 @@ class ModelClient:
         self._address = model_address(name, endpoint.endpoint)
         # Without compression: tokens arrive as soon as they are drawn, and a small answer cannot grow here.
         self._headers = {"Accept-Encoding": "identity", **self._address.headers(api_key)}
-        self._dialect = Dialect(temperature=endpoint.temperature, usage=self._address.local)
+        self._dialect = Dialect(
+            temperature=endpoint.temperature, usage=self._address.local, origin=self._address.local
+        )
         self._fruitless: set[str] = set()
         self._habit: Habit = "separates" if self.local else "unknown"
         self._unknown: set[str] = set()
@@ -83,7 +85,7 @@ class ModelClient:
         return self._dialect.stream
 
     async def stream(
-        self, messages: Sequence[ChatMessage], max_tokens: int
+        self, messages: Sequence[ChatMessage], max_tokens: int, origin: RequestOrigin | None = None
     ) -> AsyncGenerator[OutputPiece | End, None]:
         """Yield the answer, piece by piece, and its end. Raise a `ModelFailure`, possibly after some pieces.
 
@@ -96,7 +98,8 @@ class ModelClient:
         tried: list[str] = []
         while True:
             try:
-                async with aclosing(self._ask(dialect.request(self._model, messages, max_tokens))) as pieces:
+                request = dialect.request(self._model, messages, max_tokens, origin)
+                async with aclosing(self._ask(request)) as pieces:
                     async for piece in pieces:
                         self._learn(dialect, tried)
                         yield piece

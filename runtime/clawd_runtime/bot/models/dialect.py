@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from clawd_runtime.bot.models.provider_errors import ProviderError
+from clawd_runtime.bot.values import ConversationKey
 
 SYSTEM_ROLE = "the system role"
 
@@ -20,10 +23,28 @@ class ChatMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestOrigin:
+    """Digests that name a conversation and a user, by which an engine keeps states and lets users take turns.
+
+    They are made of ids of a platform, and are sent to engines on this host only.
+    """
+
+    conversation: str
+    user: str
+
+    @classmethod
+    def of(cls, conversation: ConversationKey, user: str) -> RequestOrigin:
+        """Return the origin of a message of `user` in `conversation`."""
+        names = (conversation.channel, conversation.chat, conversation.thread)
+        return cls(_digest("conversation", *names), _digest("user", conversation.channel, user))
+
+
+@dataclass(frozen=True, slots=True)
 class Dialect:
     """The form of a request that a server accepts.
 
     `length` is the name of the parameter for the maximum length of a reply; `None` if the server has none.
+    With `origin`, requests name their conversation and their user.
     """
 
     length: Literal["max_tokens", "max_completion_tokens"] | None = "max_tokens"
@@ -31,8 +52,15 @@ class Dialect:
     stream: bool = True
     usage: bool = False
     system: bool = True
+    origin: bool = False
 
-    def request(self, model: str, messages: Sequence[ChatMessage], max_tokens: int) -> dict[str, Any]:
+    def request(
+        self,
+        model: str,
+        messages: Sequence[ChatMessage],
+        max_tokens: int,
+        origin: RequestOrigin | None = None,
+    ) -> dict[str, Any]:
         """Return the body of a chat request."""
         accepted = messages if self.system else _without_system(messages)
         return {
@@ -42,12 +70,18 @@ class Dialect:
             **({"stream": True} if self.stream else {}),
             **({"stream_options": {"include_usage": True}} if self.usage and self.stream else {}),
             **({} if self.temperature is None else {"temperature": self.temperature}),
+            **(
+                {"prompt_cache_key": origin.conversation, "user": origin.user}
+                if origin is not None and self.origin
+                else {}
+            ),
         }
 
     def sent(self) -> tuple[str, ...]:
         """Return the optional parameters of a request, those most often refused first."""
         names = (
             self.length,
+            "prompt_cache_key" if self.origin else None,
             None if self.temperature is None else "temperature",
             "stream_options" if self.usage and self.stream else None,
             "stream" if self.stream else None,
@@ -70,10 +104,16 @@ class Dialect:
                 return replace(self, length=None)
             case "temperature":
                 return replace(self, temperature=None)
+            case "prompt_cache_key":
+                return replace(self, origin=False)
             case "stream_options":
                 return replace(self, usage=False)
             case _:
                 return replace(self, stream=False)
+
+
+def _digest(*names: str) -> str:
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:32]
 
 
 def _renamed(error: ProviderError) -> bool:

@@ -14,7 +14,7 @@ from clawd_runtime.bot.channels.base import NoProgress
 from clawd_runtime.bot.models.answering import Answerer
 from clawd_runtime.bot.models.attempt import ModelAnswer
 from clawd_runtime.bot.models.completion import Health
-from clawd_runtime.bot.models.dialect import ChatMessage
+from clawd_runtime.bot.models.dialect import ChatMessage, RequestOrigin
 from clawd_runtime.bot.models.failures import (
     ConnectionLost,
     ModelFailure,
@@ -68,7 +68,7 @@ class Server:
         return self.state
 
     async def stream(
-        self, messages: Sequence[ChatMessage], max_tokens: int
+        self, messages: Sequence[ChatMessage], max_tokens: int, origin: RequestOrigin | None = None
     ) -> AsyncGenerator[OutputPiece | End, None]:
         self.requests += 1
         self.prompts.append(messages[-1].content)
