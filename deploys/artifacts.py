@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -66,6 +67,8 @@ class Supplies:
     state_folder: Path
     release: ReleaseArchive | None = None
     model: ModelFile | None = None
+    further_models: Mapping[str, ModelFile] = field(default_factory=dict)
+    """Files of the models that are served next to `model`, by their names in the inventory."""
     template_overrides: Path | None = None
     names: tuple[str, ...] = ()
     """DNS names and addresses of the project. Its authority signs only for these; when empty, for any."""

@@ -75,9 +75,12 @@ def supplies_from(data: Mapping[str, Any]) -> Supplies:
     return Supplies(
         state_folder=Path(data.get("state_folder", ".clawd")),
         release=ReleaseArchive(**{**release, "archive": Path(release["archive"])}) if release else None,
-        model=ModelFile(**{**model, "source": Path(model["source"]) if model.get("source") else None})
-        if model
-        else None,
+        model=_model_file(model) if model else None,
+        further_models={name: _model_file(one) for name, one in data.get("further_models", {}).items()},
         template_overrides=Path(overrides) if overrides else None,
         names=tuple(data.get("names", ())),
     )
+
+
+def _model_file(data: Mapping[str, Any]) -> ModelFile:
+    return ModelFile(**{**data, "source": Path(data["source"]) if data.get("source") else None})

@@ -21,7 +21,12 @@ def apply() -> None:
     Raises `CapacityError` before anything is sent when the disk is too small. The runtime component removes
     models that no engine uses any more, once its engine runs with the new one.
     """
-    model = supplied_model(settings_of("model", ModelSettings))
+    settings = settings_of("model", ModelSettings)
+    for model in (supplied_model(settings), *(further_model(settings, name) for name in settings.further)):
+        _installed(model)
+
+
+def _installed(model: ModelFile) -> None:
     path = model_path(model)
     if model.size is not None:
         require_space(path, model.size, f"model {model.name}")
@@ -53,15 +58,24 @@ def supplied_model(settings: ModelSettings) -> ModelFile:
 
     Raises `ArtifactError` when there is none, or one with another digest than the inventory declares.
     """
-    model = supplies().model
+    return _as_declared(supplies().model, settings.name, settings.sha256)
+
+
+def further_model(settings: ModelSettings, name: str) -> ModelFile:
+    """Return the file of the further model `name`; raise `ArtifactError` as `supplied_model` does."""
+    declared = settings.further[name]
+    return _as_declared(supplies().further_models.get(name), declared.name, declared.sha256)
+
+
+def _as_declared(model: ModelFile | None, name: str, sha256: str | None) -> ModelFile:
     if model is None:
         raise ArtifactError(
-            f"there is no file for model {settings.name}",
+            f"there is no file for model {name}",
             advice="give the host data `supplies` with a `model`, as described in deploys.artifacts",
         )
-    if settings.sha256 and settings.sha256 != model.sha256:
+    if sha256 and sha256 != model.sha256:
         raise ArtifactError(
-            f"model {settings.name} has SHA-256 {model.sha256}, the inventory says {settings.sha256}",
+            f"model {name} has SHA-256 {model.sha256}, the inventory says {sha256}",
             advice="correct `sha256`, or download the file again",
         )
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
@@ -10,10 +11,18 @@ from pydantic import Field
 from deploys.artifacts import ModelFile
 from deploys.component import ComponentSettings, Need
 from deploys.resources import HostResources
-from deploys.topology.engines import MODELS_FOLDER, computes_on_gpu, model_of
+from deploys.topology.engines import MODELS_FOLDER, computes_on_gpu, further_models, model_of
 from inventory.model import Inventory
 from inventory.model_files.footprint import GPU_PROCESS, of_model, size, split
+from inventory.sections.models import LocalModel
 from inventory.values import size_in_bytes
+
+
+class FurtherModel(ComponentSettings):
+    """A model that the host serves next to the first one."""
+
+    name: str = Field(description="Name of the model in requests.")
+    sha256: str | None = Field(None, description="Digest declared in the inventory.")
 
 
 class ModelSettings(ComponentSettings):
@@ -23,6 +32,7 @@ class ModelSettings(ComponentSettings):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None, description="Digest declared in the inventory; the supplied file's own digest when none is."
     )
+    further: dict[str, FurtherModel] = Field({}, description="The other models of the host, by name.")
 
 
 def settings_for(inventory: Inventory, host: str) -> ModelSettings | None:
@@ -30,7 +40,11 @@ def settings_for(inventory: Inventory, host: str) -> ModelSettings | None:
     model = model_of(inventory, host)
     if model is None:
         return None
-    return ModelSettings(name=model.path.stem, sha256=model.sha256)
+    further = {
+        name: FurtherModel(name=one.path.stem, sha256=one.sha256)
+        for name, one in further_models(inventory, host).items()
+    }
+    return ModelSettings(name=model.path.stem, sha256=model.sha256, further=further)
 
 
 def needs_for(inventory: Inventory, host: str, resources: HostResources) -> tuple[Need, ...]:
@@ -42,6 +56,15 @@ def needs_for(inventory: Inventory, host: str, resources: HostResources) -> tupl
     model = model_of(inventory, host)
     if model is None:
         return ()
+    further = tuple(
+        replace(need, what=f"{need.what} of models.{name}")
+        for name, one in further_models(inventory, host).items()
+        for need in _needs(inventory, host, HostResources(None, None), one)
+    )
+    return (*_needs(inventory, host, resources, model), *further)
+
+
+def _needs(inventory: Inventory, host: str, resources: HostResources, model: LocalModel) -> tuple[Need, ...]:
     taken, what = of_model(model), f"model {model.path.stem}"
     if taken is None:
         limit = size_in_bytes(model.memory_max)
@@ -50,6 +73,7 @@ def needs_for(inventory: Inventory, host: str, resources: HostResources) -> tupl
     what = f"{what} ({taken.tier} tier, {taken.parameters / 1e9:.2g}B)"
     placed = partial(Need, what, disk=taken.file_size, path=MODELS_FOLDER)
     if not inventory.hosts[host].gpu_memory or resources.gpu_memory is None:
+        # Further models are always computed by the processor.
         return (placed(memory=taken.total, how=taken.how),)
     if not computes_on_gpu(inventory, host):
         why = "gpu_layers is 0" if model.gpu_layers == 0 else "the host has `gpu: none`"

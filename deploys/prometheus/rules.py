@@ -267,7 +267,7 @@ def _down(settings: PrometheusSettings) -> tuple[AlertRule, ...]:
         _outage("BotDown", 'up{job="clawd-bot"} == 0', soon, "The bot does not answer.", "机器人没有响应。"),
         _outage(
             "EngineDown",
-            'up{job="clawd-engine"} == 0',
+            'up{job=~"clawd-engine(@.*)?"} == 0',
             soon,
             "The engine does not answer.",
             "模型引擎没有响应。",

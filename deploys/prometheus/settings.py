@@ -10,7 +10,7 @@ from deploys.component import ComponentSettings, Need
 from deploys.resources import HostResources
 from deploys.topology.bots import fronts, https_address
 from deploys.topology.database import has_database
-from deploys.topology.engines import local_model
+from deploys.topology.engines import further_models, further_unit, local_model
 from deploys.topology.monitoring import (
     ALERTMANAGER_PORT,
     BLACKBOX_PORT,
@@ -142,6 +142,10 @@ def _jobs(inventory: Inventory) -> tuple[ScrapeJob, ...]:
     return (
         ScrapeJob(name="clawd-bot", targets=of_bots(bots)),
         ScrapeJob(name="clawd-engine", path="/engine/metrics", targets=of_bots(engines)),
+        *(
+            ScrapeJob(name=further_unit(name), path=f"/engine/{name}/metrics", targets=of_bots(bots))
+            for name in (further_models(inventory, bots[0]) if bots else ())
+        ),
         ScrapeJob(name="node", targets=at(NODE_PORT, hosts)),
         ScrapeJob(name="nginx", targets=at(NGINX_PORT, with_nginx)),
         ScrapeJob(name="postgres", targets=at(POSTGRES_PORT, with_database)),

@@ -12,11 +12,13 @@ ROUTES = "/etc/clawd/routes.json"
 DATABASE = "sqlite:////var/lib/clawd-bot/bot.db"
 
 
-def engine_config(engine: EngineSettings, model: str, *, has_gpu: bool = False) -> str:
+def engine_config(
+    engine: EngineSettings, model: str, *, has_gpu: bool = False, socket: str = ENGINE_SOCKET
+) -> str:
     """Return `engine.json` for the GGUF file `model` of the host, which `has_gpu` or not."""
     return _json(
         {
-            "socket": ENGINE_SOCKET,
+            "socket": socket,
             "model": model,
             "model_name": engine.model_name,
             "context_size": engine.context_size,
@@ -24,6 +26,7 @@ def engine_config(engine: EngineSettings, model: str, *, has_gpu: bool = False) 
             "threads": engine.threads,
             **({"embeddings": True} if engine.embeddings else {}),
             **_states(engine),
+            **({"memory_needed": engine.memory_needed} if engine.memory_needed and not has_gpu else {}),
             **({"n_gpu_layers": layers} if (layers := gpu_layers(engine, has_gpu=has_gpu)) else {}),
         }
     )

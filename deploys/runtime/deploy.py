@@ -22,7 +22,7 @@ from deploys.ops.facts import PathFact
 from deploys.ops.paths import data, files, push
 from deploys.ops.removal import removal
 from deploys.ops.services import Service
-from deploys.runtime import journal, last_good, prune, users
+from deploys.runtime import further_engines, journal, last_good, prune, users
 from deploys.runtime.config import POLICY, ROUTES, bot_config, engine_config, route_table
 from deploys.runtime.container import image
 from deploys.runtime.settings import (
@@ -93,16 +93,23 @@ def apply() -> None:
     else:
         running = _release(release)
     running = replace(running, cuda=libraries)
+    if settings.engine and not settings.container:
+        further_engines.in_slice(several=bool(settings.further))
     model = _engine(settings.engine, running) if settings.engine else None
     if model is None:
         units.absent("clawd-engine.service")
         files.absent(ENGINE_STATES)
         files.absent(ENGINE_CONFIG)
+    beside = [
+        further_engines.served(name, engine, running.engine) for name, engine in settings.further.items()
+    ]
     _bot(settings, running)
+    further_engines.only(settings.further)
     if model:
         # Last: until the bot answers with the new model, the old one may be needed; if a run can roll back,
         # until the other hosts of the batch have come up as well.
-        prune.only(MODELS_FOLDER, {model.rsplit("/", 1)[-1]}, aside=bool(host.data.get("goes_back")))
+        used = {path.rsplit("/", 1)[-1] for path in (model, *beside)}
+        prune.only(MODELS_FOLDER, used, aside=bool(host.data.get("goes_back")))
 
 
 @removal("runtime")
@@ -114,6 +121,7 @@ def remove() -> None:
     units.absent("clawd-bot.service")
     units.absent("clawd-engine.service")
     files.absent(ENGINE_STATES)
+    further_engines.absent()
     last_good.forgotten()
     journal.absent()
     image.absent()
@@ -194,6 +202,8 @@ def _engine(engine: EngineSettings, running: Running) -> str:
         "memory_max": engine.memory_max,
         "release": running.engine,
         "cuda": running.cuda,
+        "config": ENGINE_CONFIG,
+        "folder": SOCKET_FOLDER.removeprefix("/run/"),
     }
     _unit(ENGINE_UNIT, values, running.templates)
     services.converge(Service("clawd-engine", watch=engine_reads(model), keep=False))

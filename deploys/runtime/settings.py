@@ -14,10 +14,10 @@ from deploys.topology.addresses import canonical
 from deploys.topology.bots import fronts_of, public_url, serves_other_hosts, webhook_registrar
 from deploys.topology.certificates import AUTHORITY, CERTIFICATE_FOLDERS
 from deploys.topology.database import database_url
-from deploys.topology.engines import computes_on_gpu, local_model
+from deploys.topology.engines import computes_on_gpu, further_models, local_model
 from deploys.topology.monitoring import watched_from
 from inventory.model import Inventory
-from inventory.model_files.footprint import states_disk, states_memory
+from inventory.model_files.footprint import of_model, states_disk, states_memory
 from inventory.sections.channels import Channels
 from inventory.sections.docker import Docker
 from inventory.sections.models import Leaving, LocalModel, RemoteModel
@@ -28,6 +28,8 @@ from inventory.values import size_in_bytes
 ENGINE_SOCKET = "/run/clawd-engine/engine.sock"
 ENGINE_STATES = "/var/lib/clawd-engine"
 """Folder in which the engine keeps states of conversations."""
+FURTHER_SOCKETS = "/run/clawd-engines"
+"""Folder with a folder for each engine of a further model."""
 ENGINE_ENDPOINT = f"unix:{ENGINE_SOCKET}"
 CERTIFICATE = "/etc/clawd/tls/fullchain.pem"
 INTERNAL = CERTIFICATE_FOLDERS["runtime"]
@@ -63,6 +65,7 @@ class EngineSettings(ComponentSettings):
     parallel: int
     threads: int | None
     memory_max: Size
+    memory_needed: int | None = Field(None, description="Bytes that it will use; unknown without its file.")
     embeddings: bool = Field(False, description="It serves embeddings, too.")
     states: EngineStates | None = Field(None, description="What it keeps of conversations without a slot.")
     gpu: EngineGpu | None = Field(None, description="How it computes on GPUs, where the host has any.")
@@ -173,6 +176,7 @@ class RuntimeSettings(ComponentSettings):
     rate_limit_per_minute: int
     memory_max: Size
     engine: EngineSettings | None
+    further: dict[str, EngineSettings] = Field({}, description="Engines of further models, by name.")
     models: dict[str, EndpointSettings]
     routes: RouteSettings = Field(RouteSettings(), description="Shares of conversations.")
     telegram: TelegramSettings | None = None
@@ -206,7 +210,8 @@ def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
         rate_limit_per_minute=bot.rate_limit_per_minute,
         memory_max=bot.memory_max,
         engine=_engine(inventory, host),
-        models={name: _endpoint(model) for name, model in inventory.models.named().items()},
+        further={name: _engine_settings(model) for name, model in further_models(inventory, host).items()},
+        models=_endpoints(inventory, host),
         routes=RouteSettings(
             version=inventory.routes.version,
             shares=inventory.routes.shares,
@@ -310,15 +315,21 @@ def _engine(inventory: Inventory, host: str) -> EngineSettings | None:
     model = local_model(inventory)
     if model is None:
         return None
+    return _engine_settings(model).model_copy(
+        update={"states": _states(model), "gpu": engine_gpu(inventory, host)}
+    )
+
+
+def _engine_settings(model: LocalModel) -> EngineSettings:
+    needed = of_model(model)
     return EngineSettings(
         model_name=model.path.stem,
         context_size=model.context_size,
         parallel=model.parallel,
         threads=model.threads,
         memory_max=model.memory_max,
+        memory_needed=needed.total if needed else None,
         embeddings=model.embeddings,
-        states=_states(model),
-        gpu=engine_gpu(inventory, host),
     )
 
 
@@ -336,10 +347,23 @@ def engine_gpu(inventory: Inventory, host: str) -> EngineGpu | None:
     return EngineGpu(branch=inventory.nvidia.branch, cuda=inventory.nvidia.cuda, layers=model.gpu_layers)
 
 
-def _endpoint(model: LocalModel | RemoteModel) -> EndpointSettings:
+def further_socket(name: str) -> str:
+    """Return the socket of the engine of the further model `name`."""
+    return f"{FURTHER_SOCKETS}/{name}/engine.sock"
+
+
+def _endpoints(inventory: Inventory, host: str) -> dict[str, EndpointSettings]:
+    further = further_models(inventory, host)
+    return {
+        name: _endpoint(model, f"unix:{further_socket(name)}" if name in further else ENGINE_ENDPOINT)
+        for name, model in inventory.models.named().items()
+    }
+
+
+def _endpoint(model: LocalModel | RemoteModel, socket: str) -> EndpointSettings:
     if isinstance(model, LocalModel):
         return EndpointSettings(
-            endpoint=ENGINE_ENDPOINT,
+            endpoint=socket,
             model=model.path.stem,
             context_size=model.context_size,
             temperature=model.temperature,

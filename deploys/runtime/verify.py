@@ -21,6 +21,7 @@ from deploys.ops.checks import (
 )
 from deploys.ops.paths.push import SUMS
 from deploys.ops.programs import program
+from deploys.runtime import further_engines
 from deploys.runtime.bot_question import expect_answer
 from deploys.runtime.config import POLICY, ROUTES, bot_config, engine_config, gpu_layers, route_table
 from deploys.runtime.deploy import (
@@ -32,7 +33,15 @@ from deploys.runtime.deploy import (
     engine_reads,
     probe,
 )
-from deploys.runtime.settings import ENGINE_SOCKET, ENGINE_STATES, INTERNAL, EngineSettings, RuntimeSettings
+from deploys.runtime.settings import (
+    ENGINE_SOCKET,
+    ENGINE_STATES,
+    INTERNAL,
+    EngineSettings,
+    RuntimeSettings,
+    further_socket,
+)
+from deploys.topology.engines import further_unit
 from inventory.policy_files.assembly import assembled
 
 UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
@@ -44,6 +53,9 @@ def test_services_run_with_what_is_on_the_disk(host: Any, settings: RuntimeSetti
     reads = {"clawd-bot": bot_reads(settings)}
     if settings.engine:
         reads["clawd-engine"] = engine_reads(model_of(host))
+    for name in settings.further:
+        model = model_of(host, further_engines.config_of(name))
+        reads[further_unit(name)] = further_engines.reads(name, model)
     for name, files in reads.items():
         pid(host, name)
         expect_started_with(host, f"{name}.service", watch=files, at_boot=False)
@@ -154,13 +166,15 @@ def test_containers_are_confined(host: Any, settings: RuntimeSettings) -> None:
 def test_processes_run_as_their_users(host: Any, settings: RuntimeSettings) -> None:
     for name in names(settings):
         owner = host.check_output("ps -o user:32=,group:32= -p %s", pid(host, name)).split()
-        expect(owner == [name, "clawd"], f"{name} runs as {':'.join(owner)}, and should as {name}:clawd")
+        user = name.partition("@")[0]
+        expect(owner == [user, "clawd"], f"{name} runs as {':'.join(owner)}, and should as {user}:clawd")
 
 
 def test_memory_limits_are_in_force(host: Any, settings: RuntimeSettings) -> None:
     limits = {"clawd-bot": settings.memory_max}
     if settings.engine:
         limits["clawd-engine"] = settings.engine.memory_max
+    limits |= {further_unit(name): engine.memory_max for name, engine in settings.further.items()}
     for name, limit in limits.items():
         pid(host, name)
         found = memory_limit(host, name)
@@ -190,6 +204,20 @@ def test_the_engine_serves_its_model_to_the_group_only(host: Any, settings: Runt
     served = [model["id"] for model in answer["data"]]
     wanted = settings.engine.model_name
     expect(served == [wanted], f"the engine serves {', '.join(served)}, and should serve {wanted}")
+
+
+def test_further_engines_are_those_declared(host: Any, settings: RuntimeSettings) -> None:
+    fact = further_engines.EngineNamesFact()
+    found = fact.process(host.check_output(fact.command()).splitlines())
+    wanted = tuple(sorted(settings.further))
+    expect(found == wanted, f"engines of further models: {', '.join(found)}; declared: {', '.join(wanted)}")
+    for name, engine in settings.further.items():
+        socket = further_socket(name)
+        expect_owner(host, socket, "clawd-engine", 0o660, group="clawd")
+        answer = json.loads(host.check_output("python3 -c %s /v1/models %s", ASK_ENGINE, socket))
+        served = [model["id"] for model in answer["data"]]
+        unit, own = further_unit(name), engine.model_name
+        expect(served == [own], f"{unit} serves {', '.join(served)}, and should serve {own}")
 
 
 def test_the_gpu_computes_what_is_declared(host: Any, settings: RuntimeSettings) -> None:
@@ -286,7 +314,8 @@ def test_states_of_conversations_are_private(host: Any, settings: RuntimeSetting
 
 def names(settings: RuntimeSettings) -> list[str]:
     """Return the services of this host."""
-    return ["clawd-engine", "clawd-bot"] if settings.engine else ["clawd-bot"]
+    engines = ["clawd-engine"] if settings.engine else []
+    return [*engines, *map(further_unit, settings.further), "clawd-bot"]
 
 
 def pid(host: Any, name: str) -> str:
@@ -313,9 +342,9 @@ def metrics(host: Any) -> dict[str, float]:
     return {row[0]: float(row[1]) for row in rows if len(row) == 2}
 
 
-def model_of(host: Any) -> str:
+def model_of(host: Any, config: str = ENGINE_CONFIG) -> str:
     """Return the path of the engine's configured model."""
-    return str(json.loads(host.file(ENGINE_CONFIG).content_string)["model"])
+    return str(json.loads(host.file(config).content_string)["model"])
 
 
 def memory_limit(host: Any, name: str) -> int:
@@ -360,7 +389,7 @@ ASK_ENGINE = f"""
 import http.client, socket, sys
 connection = http.client.HTTPConnection("engine", timeout=10)
 connection.sock = socket.socket(socket.AF_UNIX)
-connection.sock.connect("{ENGINE_SOCKET}")
+connection.sock.connect(sys.argv[2] if len(sys.argv) > 2 else "{ENGINE_SOCKET}")
 connection.request("GET", sys.argv[1])
 print(connection.getresponse().read().decode())
 """

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from inventory.errors import ClawdError
+from collections.abc import Mapping
+
 from inventory.model import Inventory
 from inventory.sections.models import LocalModel
 
 MODELS_FOLDER = "/var/lib/clawd/models"
 """Folder of model files on a host."""
+ENGINES_PERCENT = 75
+"""Share of a host's memory that several engines may use together, in percent."""
 
 
 def local_model(inventory: Inventory) -> LocalModel | None:
-    """Return the only model served on the runtime hosts.
+    """Return the first model served on the runtime hosts: by clawd-engine.service."""
+    return next(iter(inventory.models.local().values()), None)
 
-    Raises `ClawdError` when several are local: a host runs one engine, and an engine loads one model.
-    """
-    local = inventory.models.local()
-    if len(local) > 1:
-        raise ClawdError(
-            f"models {', '.join(local)} are llama-cpp models, but a host runs one engine",
-            advice="make all but one of them `engine: openai-compatible`, or remove them",
-        )
-    return next(iter(local.values()), None)
+
+def further_models(inventory: Inventory, host: str) -> Mapping[str, LocalModel]:
+    """Return the other models that `host` serves, by name: each by clawd-engine@NAME.service."""
+    if "runtime" not in inventory.hosts[host].roles:
+        return {}
+    return dict(list(inventory.models.local().items())[1:])
+
+
+def further_unit(name: str) -> str:
+    """Return the unit, without its suffix, that serves the further model `name`."""
+    return f"clawd-engine@{name}"
 
 
 def model_of(inventory: Inventory, host: str) -> LocalModel | None:

@@ -36,12 +36,13 @@ def models(inventory: Inventory) -> Iterator[InventoryFinding]:
 
 def _names(inventory: Inventory) -> Iterator[InventoryFinding]:
     local = list(inventory.models.local())
-    if len(local) > 1:
+    if len(local) > 1 and inventory.runtime.run_with == "docker":
         first, second, *_ = (f"models.{name}" for name in local)
         yield InventoryFinding(
-            (("models", local[1], "engine"), ("models", local[0], "engine")),
-            f"`{first}` and `{second}` are both llama-cpp models, but a host runs only one engine",
-            f"make one of them `engine: openai-compatible`, or remove `{second}`",
+            (("models", local[1], "engine"), ("runtime", "run_with")),
+            f"`{first}` and `{second}` are both llama-cpp models, but in containers a host runs one engine",
+            f"write `runtime.run_with: systemd`, make one of them `engine: openai-compatible`, or remove "
+            f"`{second}`",
         )
     for name in inventory.models.further:
         if not re.fullmatch(MODEL_NAME, name):

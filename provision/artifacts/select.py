@@ -12,7 +12,7 @@ from deploys.nvidia.gpus import GpuMachine, GpuMachineFact, parse
 from deploys.nvidia.settings import NvidiaSettings, repository_uri
 from deploys.tls.authority import unencrypted_key
 from deploys.topology.addresses import project_names
-from deploys.topology.engines import local_model
+from deploys.topology.engines import further_models, local_model
 from inventory.errors import UNREADABLE, ArtifactError, HostError
 from inventory.load import LoadedInventory
 from inventory.model import Inventory
@@ -88,13 +88,19 @@ def gather(
     built = _releases(session, running, drivers, progress, may_build=may_build)
     declared = local_model(loaded.inventory)
     model: ModelFile | None = None
+    further: dict[str, ModelFile] = {}
     if declared is not None and any(names & NEED_MODEL for names in needs.values()):
         model = model_file(declared, progress.detail)
+        others = {
+            name: one for host in assignments for name, one in further_models(loaded.inventory, host).items()
+        }
+        further = {name: model_file(one, progress.detail) for name, one in others.items()}
     return {
         host: Supplies(
             state_folder=loaded.state_folder,
             release=built.get(host),
             model=model if needs[host] & NEED_MODEL else None,
+            further_models=further if needs[host] & NEED_MODEL else {},
             template_overrides=override_folder(loaded),
             names=project_names(loaded.inventory),
             rotation=rotation,

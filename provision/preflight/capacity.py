@@ -12,6 +12,7 @@ from deploys.component import Need
 from deploys.disk.settings import lies_on_data_disk
 from deploys.registry import COMPONENTS
 from deploys.resources import HostResources
+from deploys.topology.engines import ENGINES_PERCENT
 from inventory.errors import CapacityError
 from inventory.model import Inventory
 from inventory.model_files.footprint import size
@@ -90,6 +91,21 @@ def shortages(capacity: Capacity) -> Iterator[str]:
                 ),
                 *filter(None, rows),
                 f"hint: {_advice(capacity)}distribute the roles to more hosts, or give it more memory",
+            ]
+        )
+    engines = [item.need for item in capacity.placed if item.component == "model"]
+    together = sum(need.memory for need in engines)
+    budget = memory.size * ENGINES_PERCENT // 100 if memory else 0
+    if memory and len(engines) > 1 and together > budget:
+        yield "\n".join(
+            [
+                (
+                    f"{capacity.host}: too little memory for its {len(engines)} models: {size(together)} "
+                    f"needed, and their engines may use {size(budget)} together ({ENGINES_PERCENT} % of "
+                    f"{size(memory.size)} {memory.source}):"
+                ),
+                *(_row(need.what, need.memory, need.how) for need in engines),
+                "hint: remove one of them, lower `parallel` or `context_size`, or give the host more memory",
             ]
         )
     if gpu_memory and capacity.gpu_memory_needed > gpu_memory.size:

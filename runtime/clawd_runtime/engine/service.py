@@ -24,6 +24,7 @@ from clawd_runtime.engine.http.completions import (
 )
 from clawd_runtime.engine.http.requests import ChatRequest
 from clawd_runtime.engine.jobs import JobMaker, close_all
+from clawd_runtime.engine.memory_room import require_room
 from clawd_runtime.engine.metrics import EngineMetrics
 from clawd_runtime.engine.prompt.template import ChatTemplate
 from clawd_runtime.engine.settings import EngineSettings
@@ -121,6 +122,7 @@ class Engine:
         """
         started = time.monotonic()
         settings = self.settings
+        require_room(settings.memory_needed)
         opened = self._open_model(settings)
         model = opened.model
         template = ChatTemplate(

@@ -37,7 +37,8 @@ class EngineSettings(BaseModel):
     GPU computes; unless it is 0, the engine does not serve without a GPU. `embeddings`: texts can be
     embedded, which takes the memory of one more sequence. With `api_key_file`, requests must carry the key in
     that file; a relative path is one of systemd's credentials. `states`: kept for conversations that have no
-    slot.
+    slot. `memory_needed` is an estimate in bytes: with less room in its control groups, the engine does not
+    load the model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
@@ -53,6 +54,7 @@ class EngineSettings(BaseModel):
     api_key_file: Annotated[str, Field(min_length=1)] | None = None
     n_gpu_layers: Literal["all"] | Annotated[int, Field(ge=0, le=10_000)] = 0
     states: StateSettings = StateSettings(memory=0)
+    memory_needed: Annotated[int, Field(ge=0, le=1 << 50)] | None = None
 
 
 def read_settings(path: Path) -> EngineSettings:

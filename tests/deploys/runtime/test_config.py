@@ -12,7 +12,13 @@ from clawd_runtime.bot.settings import load_settings
 from clawd_runtime.engine.settings import read_settings
 from deploys.resources import HostResources
 from deploys.runtime.config import ROUTES, bot_config, engine_config, route_table
-from deploys.runtime.settings import ENGINE_STATES, needs_for, settings_for
+from deploys.runtime.settings import (
+    ENGINE_SOCKET,
+    ENGINE_STATES,
+    further_socket,
+    needs_for,
+    settings_for,
+)
 from inventory.model import Inventory
 from tests.deploys.inventories import LOCAL, REMOTE, SECRETS, inventory
 
@@ -72,6 +78,21 @@ def test_further_models_shares_and_margins_reach_the_bot(tmp_path: Path) -> None
     assert (policy.channels, policy.marks) == (frozenset({"console"}), True)
     assert read.models["new"].answers_at_once == 3
     assert read.models["default"].policy.policy() == EVERYTHING
+
+
+def test_bot_reaches_each_engine_by_its_own_socket(tmp_path: Path) -> None:
+    declared = inventory(models={"default": LOCAL, "new": {**LOCAL, "parallel": 2}})
+    settings = settings_for(declared, "bot1")
+    assert settings is not None
+    read = table(declared, tmp_path)
+    for name, engine in {"default": settings.engine, **settings.further}.items():
+        assert engine is not None
+        file = tmp_path / f"{name}.json"
+        socket = further_socket(name) if name in settings.further else ENGINE_SOCKET
+        file.write_text(engine_config(engine, MODEL, socket=socket), encoding="utf-8")
+        assert read.models[name].endpoint == f"unix:{read_settings(file).socket}"
+    assert len({model.endpoint for model in read.models.values()}) == 2
+    assert read.models["new"].answers_at_once == 3
 
 
 def test_same_margins_are_the_default_on_both_sides(tmp_path: Path) -> None:

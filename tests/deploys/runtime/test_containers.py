@@ -24,6 +24,7 @@ from deploys.ops.paths.files import rendered
 from deploys.runtime.container import build_image, image
 from deploys.runtime.container.image import BaseFact, ImageFact, ImagesFact, RuntimeImage
 from deploys.runtime.deploy import IMAGE_RATIO, apply, remove
+from deploys.runtime.further_engines import EngineNamesFact
 from deploys.runtime.journal import NAMESPACE, MachineIdFact, StateFact
 from deploys.runtime.prune import Entries, EntriesFact
 from deploys.runtime.settings import LoginSettings, settings_for
@@ -49,6 +50,7 @@ BARE: dict[Any, Any] = {
     UserFact: None,
     UnitFact: UnitState(),
     EntriesFact: Entries(),
+    EngineNamesFact: (),
     SpaceFact: Space(free=RESERVE + IMAGE_RATIO * 1000, there=False, partial=0),
     BaseFact: BASE,
     ImageFact: False,
@@ -191,6 +193,7 @@ def test_removal_deletes_the_images() -> None:
         PathFact: PathState("directory", "0755", "root", "root"),
         UnitFact: UnitState(load="loaded", active="active", enabled="enabled"),
         ImagesFact: frozenset({"clawd-runtime:0", "clawd-base:0"}),
+        EngineNamesFact: (),
         UserFact: None,
         GroupFact: None,
         StateFact: "stopped",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 import pytest
 
 from deploys.artifacts import ModelFile, ReleaseArchive, Supplies
+from deploys.model.settings import settings_for as model_settings_for
 from deploys.model.space import RESERVE, Space, SpaceFact
 from deploys.ops.accounts import GroupFact, UserFact, UserState
 from deploys.ops.facts import OwnersFact, PathFact, PathState, UnitFact, UnitState
 from deploys.runtime.container.image import ImagesFact
 from deploys.runtime.deploy import apply, probe, remove
+from deploys.runtime.further_engines import EngineNamesFact
 from deploys.runtime.journal import MachineIdFact, StateFact
 from deploys.runtime.last_good import KEPT
 from deploys.runtime.prune import Entries, EntriesFact
@@ -20,9 +23,10 @@ from deploys.settings import supplies_from
 from inventory.errors import ArtifactError, CapacityError
 from inventory.model import Inventory
 from tests.deploys.harness import Machine, Run
-from tests.deploys.inventories import REMOTE, SECRETS, inventory
+from tests.deploys.inventories import LOCAL, REMOTE, SECRETS, inventory
 
 MODEL = ModelFile("smollm2-135m-q8_0", "ab" * 32, 1000, source=Path("m.gguf"))
+OTHER_MODEL = ModelFile("other", "12" * 32, 1000, source=Path("other.gguf"))
 RELEASE = ReleaseArchive(Path("release.tar.gz"), "ab" * 32, 1000, "cd" * 32, engine_digest="ef" * 8)
 BARE: dict[Any, Any] = {
     StateFact: "stopped",
@@ -32,6 +36,7 @@ BARE: dict[Any, Any] = {
     UserFact: None,
     UnitFact: UnitState(),
     EntriesFact: Entries(),
+    EngineNamesFact: (),
     SpaceFact: Space(free=RESERVE + 5000, there=False, partial=0),
 }
 
@@ -45,7 +50,10 @@ def plan(
 ) -> Run:
     data = {
         "runtime": settings_for(declared, "bot1"),
-        "supplies": Supplies(Path("state"), release=release, model=model),
+        "model": model_settings_for(declared, "bot1"),
+        "supplies": Supplies(
+            Path("state"), release=release, model=model, further_models={"new": OTHER_MODEL}
+        ),
     }
     return Machine(data, facts={**BARE, **(facts or {})}).run(apply, execute=False)
 
@@ -74,6 +82,46 @@ def test_first_installation_runs_operations_in_order() -> None:
     ]
     places = [place(run, name) for name in in_order]
     assert places == sorted(places)
+
+
+SEVERAL = {"default": LOCAL, "new": {**LOCAL, "path": "/models/other.gguf"}}
+
+
+def test_engine_of_a_further_model_serves_before_the_bot_is_told_of_it() -> None:
+    run = plan(inventory(models=SEVERAL))
+    in_order = [
+        "Write /etc/systemd/system/clawd-engines.slice",
+        "Service clawd-engine",
+        "Write /etc/clawd/engines/new.json",
+        "Write /etc/systemd/system/clawd-engine@new.service",
+        "Service clawd-engine@new",
+        "Write /etc/clawd/routes.json",
+        "Clear /var/lib/clawd/models",
+    ]
+    places = [place(run, name) for name in in_order]
+    assert places == sorted(places)
+    lines = {change.path: "\n".join(change.diff) for change in run.changes}
+    assert "MemoryMax=75%" in lines["/etc/systemd/system/clawd-engines.slice"]
+    unit = lines["/etc/systemd/system/clawd-engine@new.service"]
+    assert "--config /etc/clawd/engines/new.json" in unit
+    assert "RuntimeDirectory=clawd-engines/new" in unit
+    assert f"other-{'12' * 6}.gguf" in lines["/etc/clawd/engines/new.json"]
+
+
+def test_engine_of_a_removed_model_ends_after_the_bot_has_other_routes() -> None:
+    unit = {UnitFact: UnitState(load="loaded", active="active", enabled="enabled")}
+    run = plan(inventory(), facts={EngineNamesFact: ("old",), **unit})
+    assert place(run, "Write /etc/clawd/routes.json") < place(run, "No service clawd-engine@old")
+    assert "MemoryMax=infinity" in repr(run.changes)
+
+
+def test_engines_are_found_by_their_units(tmp_path: Path) -> None:
+    fact = EngineNamesFact()
+    for name in ("clawd-engine.service", "clawd-engine@b.service", "clawd-engine@a-1.service", "x@y.service"):
+        (tmp_path / name).touch()
+    command = fact.command().replace("/etc/systemd/system", str(tmp_path))
+    shown = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+    assert fact.process(shown.splitlines()) == ("a-1", "b")
 
 
 def test_database_readable_by_others_is_made_private() -> None:
@@ -181,6 +229,7 @@ def test_removal_keeps_conversations_unless_purged(purge: bool) -> None:
         PathFact: PathState("directory", "0755", "root", "root"),
         UnitFact: UnitState(load="loaded", active="active", enabled="enabled"),
         ImagesFact: frozenset(),
+        EngineNamesFact: ("new",),
         UserFact: UserState("/nonexistent", "clawd"),
         GroupFact: None,
         StateFact: "running",
@@ -188,6 +237,9 @@ def test_removal_keeps_conversations_unless_purged(purge: bool) -> None:
     }
     run = Machine({"purge": purge}, facts=there).run(remove, execute=False)
     assert {"clawd-bot.service", "clawd-engine.service", "/opt/clawd", "/etc/clawd/secrets"} <= {
+        change.path for change in run.changes
+    }
+    assert {"clawd-engine@new.service", "/etc/clawd/engines", "clawd-engines.slice"} <= {
         change.path for change in run.changes
     }
     kept = [change.diff for change in run.changes if change.path == "/var/lib/clawd-bot"]

@@ -27,7 +27,8 @@ CREDENTIALS = {
 
 def engine_unit(cuda: str = "") -> str:
     values = {"model_name": "smollm2-135m-q8_0", "memory_max": "1G", "release": "95a1b73a985f4f14"}
-    return rendered("runtime/clawd-engine.service", {**values, "cuda": cuda})
+    where = {"config": "/etc/clawd/engine.json", "folder": "clawd-engine"}
+    return rendered("runtime/clawd-engine.service", {**values, **where, "cuda": cuda})
 
 
 def bot_unit(*, with_engine: bool = True) -> str:
@@ -102,6 +103,13 @@ def test_gpu_device_nodes_are_created_before_the_engine_starts(tmp_path: Path) -
 
 def test_bot_unit_equals_golden_file() -> None:
     assert_golden(GOLDEN / "clawd-bot.service", bot_unit())
+
+
+def test_slice_of_several_engines_equals_golden_file_and_systemd_accepts_it(tmp_path: Path) -> None:
+    text = rendered("runtime/clawd-engines.slice", {"memory_max": "75%"})
+    assert_golden(GOLDEN / "clawd-engines.slice", text)
+    assert verified(tmp_path / "clawd-engines.slice", text) == (0, "")
+    assert "Slice=clawd-engines.slice" in engine_unit().splitlines()
 
 
 def test_bot_and_engine_units_do_not_stop_each_other() -> None:

@@ -29,11 +29,20 @@ CASES: Cases = {
         "64M is too little memory for the engine",
         "write at least 256M",
     ),
-    "two local models": (
+    "two local models in containers": (
         "    memory_max: 1G\n",
-        "    memory_max: 1G\n  fallback:\n    engine: ‸llama-cpp\n    path: model.gguf\n",
-        "`models.default` and `models.fallback` are both llama-cpp models, but a host runs only one engine",
-        "make one of them `engine: openai-compatible`, or remove `models.fallback`",
+        (
+            "    memory_max: 1G\n  fallback:\n    engine: ‸llama-cpp\n    path: model.gguf\n"
+            "runtime: {run_with: docker}\n"
+        ),
+        (
+            "`models.default` and `models.fallback` are both llama-cpp models, but in containers a host runs "
+            "one engine"
+        ),
+        (
+            "write `runtime.run_with: systemd`, make one of them `engine: openai-compatible`, or remove "
+            "`models.fallback`"
+        ),
     ),
     "name that is none": (
         "    memory_max: 1G\n",
