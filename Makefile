@@ -22,7 +22,7 @@ TOOLS := nginx openssh-server prometheus prometheus-alertmanager postgresql-15 q
 LIBRARIES := dpkg-dev e2fsprogs fdisk gpg gpg-agent xfsprogs \
     libcapstone4 libglib2.0-0 libgnutls30 libgssapi-krb5-2 libicu72 libldap-2.5-0 libnuma1 libpcre2-8-0 libpq5 \
     liburing2 libwrap0 libxml2 tzdata
-BROWSER := chromium fonts-wqy-microhei
+BROWSER := chromium chromium-common fonts-wqy-microhei
 # Debian's npm needs nodejs; other distributions of Node.js include npm.
 NODE := $(if $(shell command -v npm),,nodejs npm)
 QUESTION := What is the capital of France?
@@ -115,7 +115,8 @@ $(VENV)/tools: Makefile | $(VENV)/.installed
 # Chromium with what it needs and this machine lacks, and a font with Chinese; about 120 MB to download.
 $(VENV)/browser: Makefile | $(VENV)/.installed
 	@rm -rf $@.new && mkdir -p $@.new/packages && cd $@.new/packages && $(SUDO) apt-get update -qq && \
-	    apt-get download -qq $$(apt-get install -s --no-install-recommends $(BROWSER) | sed -n 's/^Inst \([^ ]*\).*/\1/p') && \
+	    missing=$$(apt-get install -s --no-install-recommends $(BROWSER) | sed -n 's/^Inst \([^ ]*\).*/\1/p') && \
+	    apt-get download -qq $$(printf '%s\n' $(BROWSER) $$missing | sort -u) 2>/dev/null && \
 	    for package in *.deb; do dpkg --extract "$$package" ..; done
 	@rm -rf $@.new/packages $@ && mv $@.new $@
 
