@@ -329,3 +329,36 @@ def test_unusable_template_exits_with_one_line(start, write_settings, with_templ
     errors = [line for line in process.lines() if "[ERROR]" in line]
     assert len(errors) == 1
     assert why in errors[0]
+
+
+def test_conversation_is_continued_after_a_restart(start, write_settings, model_path, tmp_path):
+    """A switch to another number of conversations and back does not lose it either."""
+    folder = tmp_path / "states"
+    states = {"memory": 64 << 20, "disk": 1 << 30, "folder": str(folder)}
+    question = chat(
+        "What is the capital of France? " + "Answer in one word. " * 20, prompt_cache_key="chat 7"
+    )
+    more = [
+        *question["messages"],
+        {"role": "assistant", "content": "Paris."},
+        {"role": "user", "content": "And of Italy?"},
+    ]
+    cached = []
+    for parallel, messages in ((2, question["messages"]), (1, question["messages"]), (2, more)):
+        process = start(write_settings(model_path, parallel=parallel, states=states))
+        process.wait_ready()
+        with process.client() as client:
+            waited = time.monotonic() + 30
+            while not any("states of" in line and "found in" in line for line in process.lines()):
+                assert time.monotonic() < waited
+            answer = client.post("/v1/chat/completions", json=question | {"messages": messages}).json()
+            assert answer["choices"][0]["message"]["content"]
+            cached.append(answer["usage"]["prompt_tokens_details"]["cached_tokens"])
+        assert process.end() == 0
+    assert cached[:2] == [0, 0]
+    assert cached[2] > 100
+    assert oct(folder.stat().st_mode & 0o777) == "0o700"
+    files = list(folder.glob("*/*.state"))
+    assert len(files) == 2
+    assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
+    assert not any(b"chat 7" in file.read_bytes() for file in files)
