@@ -153,6 +153,13 @@ def _errors(settings: PrometheusSettings) -> tuple[AlertRule, ...]:
             "模型 {{ $labels.model }} 无法应答；如已配置备用模型，机器人正在使用备用模型。",
         ),
         AlertRule(
+            "PolicyInvalid",
+            "clawd_policy_valid == 0",
+            0,
+            "The bot cannot use its policy file and keeps the last policy; its log names the mistakes.",
+            "机器人无法使用策略文件，仍沿用上一份策略；具体错误见机器人日志。",
+        ),
+        AlertRule(
             "DeliveriesFail",
             f'delta(clawd_outbox_depth{{state=~"dead|doubtful"}}[{window}s]) > 0',
             0,

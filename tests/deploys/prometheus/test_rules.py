@@ -150,6 +150,8 @@ CASES = (
     quiet("MessageGivenUp", messages("poison", 0)),
     fires("ModelDown", constant(f'clawd_model_usable{{{BOT},model="default"}}', 0)),
     quiet("ModelDown", constant(f'clawd_model_usable{{{BOT},model="default"}}', 0.5), "half-open"),
+    fires("PolicyInvalid", constant(f"clawd_policy_valid{{{BOT}}}", 0)),
+    quiet("PolicyInvalid", constant(f"clawd_policy_valid{{{BOT}}}", 1)),
     fires("DeliveriesFail", {DEPTH: "0x25 1x15"}),
     quiet("DeliveriesFail", constant(DEPTH, 3), "long ago"),
     fires("AlertsNotTold", {'alertmanager_notifications_failed_total{host="watch"}': "0+1x40"}),

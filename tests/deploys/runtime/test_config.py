@@ -11,7 +11,8 @@ from clawd_runtime.bot.models.routes import JudgeSettings, RouteTable, load_rout
 from clawd_runtime.bot.settings import load_settings
 from clawd_runtime.engine.settings import read_settings
 from deploys.resources import HostResources
-from deploys.runtime.config import ROUTES, bot_config, engine_config, route_table
+from deploys.runtime.config import POLICY, ROUTES, bot_config, engine_config, route_table
+from deploys.runtime.deploy import bot_reads
 from deploys.runtime.settings import (
     ENGINE_SOCKET,
     ENGINE_STATES,
@@ -166,3 +167,27 @@ def test_bot_json_contains_chinese_text_unescaped() -> None:
     assert "你是团队的助手。" in written
     assert written.endswith("}\n")
     assert json.loads(written)["language"] == "zh"
+
+
+def test_policy_is_a_file_whose_change_does_not_restart_the_bot(tmp_path: Path) -> None:
+    declared = inventory(policy={"words": [{"name": "w", "words": ["法轮功"]}]})
+    settings = settings_for(declared, "bot1")
+    assert settings is not None
+    file = tmp_path / "bot.json"
+    file.write_text(bot_config(settings), encoding="utf-8")
+    assert load_settings(file).policy == Path(POLICY)
+    assert POLICY not in bot_reads(settings)
+
+
+def test_bot_without_a_policy_reads_no_file_of_one() -> None:
+    settings = settings_for(inventory(), "bot1")
+    assert settings is not None
+    assert "policy" not in json.loads(bot_config(settings))
+
+
+def test_key_of_the_guard_model_is_a_credential() -> None:
+    guard = {"endpoint": "https://guard.example.com/v1", "model": "guard", "api_key": "a-key-of-the-guard"}
+    settings = settings_for(inventory(policy={"classifier": guard}), "bot1")
+    assert settings is not None
+    assert settings.credentials["classifier-api-key"].get_secret_value() == "a-key-of-the-guard"
+    assert "a-key-of-the-guard" not in bot_config(settings)

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import re2
-
 from clawd_runtime.bot.policy.folding.characters import FOLDING, Gap
 from clawd_runtime.bot.policy.ready_made import READY_MADE
 from clawd_runtime.bot.policy.values import MASK, NO_MESSAGE, Action, Hit, PolicyMessage
@@ -150,6 +148,8 @@ def _hit(rule: InputRule, match: Any, places: list[int]) -> Hit:
 def _compiled(pattern: str) -> Any:
     if len(pattern) > LONGEST_PATTERN:
         raise RuleError(f"a pattern is longer than {LONGEST_PATTERN} characters")
+    import re2  # where there are rules only: it takes 3 MB
+
     options = re2.Options()
     options.log_errors = False
     options.max_mem = PATTERN_MEMORY

@@ -46,7 +46,7 @@ class Match:
 class WordLists:
     """The words of `groups` in one automaton; `allowed` are longer words, in which none is forbidden.
 
-    `problems` are words that were left out.
+    `problems` are words that were left out. The length is the number of words, without those of credentials.
     """
 
     def __init__(self, groups: Sequence[WordGroup], allowed: Iterable[str] = ()) -> None:
@@ -55,6 +55,7 @@ class WordLists:
         self._written = ahocorasick.Automaton(ahocorasick.STORE_INTS)
         self._sounds = ahocorasick.Automaton(ahocorasick.STORE_INTS)
         self._words: list[str] = []
+        self._listed = 0
         # Group, word and length of each spelling, in arrays: there may be 100,000.
         self._groups, self._word_of, self._lengths = array("h"), array("l"), array("b")
         # Where the word itself has spaces or symbols, or another syllable of its pinyin begins.
@@ -69,7 +70,7 @@ class WordLists:
             automaton.make_automaton()
 
     def __len__(self) -> int:
-        return len(self._words)
+        return self._listed
 
     def hit(self, match: Match, text: FoldedText) -> Hit:
         """Return a match as it is reported."""
@@ -167,6 +168,7 @@ class WordLists:
             self.problems.append(WordProblem(name, word, problem))
             return
         self._words.append(word)
+        self._listed += group == ALLOWED or not self.groups[group].secret
         own = frozenset(place for place in range(1, len(text.units)) if text.gaps[place])
         self._add(self._written, text.units, group, own)
         if group == ALLOWED:
