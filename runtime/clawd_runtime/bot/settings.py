@@ -111,6 +111,8 @@ class BotSettings(SettingsSection):
     public_url: Annotated[str, Field(pattern=r"^https?://[^/].*$")] | None = None
     policy: Path | None = None
     """The file with word lists and rules (`policy/file.py`), read again when it changes."""
+    access: Path | None = None
+    """The file of who may use the bot (`access/file.py`), read again when it changes; else everybody may."""
     channels: dict[str, ChannelSettings] = Field(default_factory=dict)
 
     @field_validator("database")

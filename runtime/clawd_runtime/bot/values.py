@@ -79,7 +79,8 @@ class Inbound:
     always in a private chat, in a group if it is mentioned or replied to. `reply_to` is what the channel
     needs to answer this message. `received_at` is in seconds since the epoch. `language` is the sender's as
     an IETF tag, if known. `parts` are the parts of the message that the bot cannot read. `quote` is the
-    message that this one refers to; it is never treated as a command or as the sender's text.
+    message that this one refers to; it is never treated as a command or as the sender's text. `outside`: the
+    platform reports that the sender belongs to another organisation than the bot.
     """
 
     event_id: str
@@ -94,6 +95,7 @@ class Inbound:
     language: str | None = None
     parts: tuple[MessagePart, ...] = ()
     quote: Quote | None = None
+    outside: bool = False
 
     @property
     def channel(self) -> str:

@@ -32,7 +32,7 @@ TAGS: dict[str, str] = {
     "<|channel>thought": "<channel|>",
     "<unused94>thought": "<unused95>",
 }
-"""Opening and closing tags, compared case-insensitively."""
+"""ChannelOpening and closing tags, compared case-insensitively."""
 
 CLOSING_MARK = "</think>"
 """The most widely supported mark."""

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
+from clawd_runtime.bot.access.current import CurrentAccess
+from clawd_runtime.bot.access.gate import AccessGate
 from clawd_runtime.bot.channels.base import (
     AnswerProgress,
     Channel,
@@ -140,6 +142,7 @@ class Chain:
         language: BotLanguage = "en",
         policy: CurrentPolicy | None = None,
         guard_model: Any = None,
+        access: CurrentAccess | None = None,
     ) -> None:
         self.database = open_database(f"sqlite:///{folder}/bot.db")
         self.store = Store(self.database, clock, limit=limit)
@@ -148,9 +151,10 @@ class Chain:
         self.channels = tuple(by_name)
         if not isinstance(answerer, Answerer):
             answerer = cast(Answerer, ScriptedModels(answerer or ScriptedAnswerer(answer), at_once))
-        router = Router(language, limit)
+        self.access = access or CurrentAccess(None)
+        gate = AccessGate(Router(language, limit), self.access, self.store, clock=clock)
         self.policy = Enforcement(policy or CurrentPolicy(None, {}), self.metrics, guard_model)
-        self.worker = Worker(self.store, router, answerer, by_name, self.metrics, self.policy, clock)
+        self.worker = Worker(self.store, gate, answerer, by_name, self.metrics, self.policy, clock)
         self.deliverer = Deliverer(self.store, by_name, self.metrics, clock)
         self.store.on_message = self.worker.add
         self.store.on_reply = self.deliverer.add

@@ -247,6 +247,10 @@ class Channel(ABC):
         """Return the content of the message `ref` (see `Quote.ref`); raise `ChannelError` on failure."""
         raise ChannelError(f"{self.name}: looking up messages is not supported")
 
+    async def departments(self, user: str) -> frozenset[str]:
+        """Return the ids of the departments of a person, and of those above them; raise `ChannelError`."""
+        raise ChannelError(f"{self.name}: there are no departments")
+
     @asynccontextmanager
     async def answering(self, inbound: Inbound) -> AsyncIterator[AnswerProgress]:
         """Show "typing", a draft or a growing card while a model answers `inbound` inside the context.

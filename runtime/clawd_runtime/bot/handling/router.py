@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from clawd_runtime.bot.access.values import AccessChange
 from clawd_runtime.bot.handling.rate_limit import RateLimitVerdict
 from clawd_runtime.bot.settings import BotLanguage
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.text.messages import Messages, messages_for
-from clawd_runtime.bot.values import Inbound, MessagePart, Quote
+from clawd_runtime.bot.values import ConversationKey, Inbound, MessagePart, Quote
 from clawd_runtime.visible import is_blank
 
 # A quote that occurs in this many last turns is not repeated in the prompt.
@@ -25,12 +26,22 @@ class Ignore:
 
 
 @dataclass(frozen=True, slots=True)
+class AlsoSay:
+    """A text for someone else, in another private chat."""
+
+    conversation: ConversationKey
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
-    """Answer with a fixed text."""
+    """Answer with a fixed text. `change` of access is stored together with it, `also` is sent with it."""
 
     outcome: str
     text: str
     begins_anew: bool = False
+    change: AccessChange | None = None
+    also: AlsoSay | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +49,14 @@ class AskModel:
     """Have the model answer `question`; `messages` has the texts to send if it fails.
 
     `quoted` is the text that the question refers to, unless the model knows it as a turn of the conversation.
-    `unread` are the parts of the message that the model does not get.
+    `unread` are the parts of the message that the model does not get. `note` is shown below the answer.
     """
 
     question: str
     messages: Messages
     quoted: str = ""
     unread: tuple[MessagePart, ...] = ()
+    note: str = ""
 
     def prompt(self, history: Sequence[Turn]) -> str:
         """Return the question in the form of the prompt after `history`."""
@@ -111,16 +123,25 @@ def _without_words(inbound: Inbound, words: Messages) -> Say | AskModel:
     return Say("no_text", words.quote_unreadable if quote.ref else words.only_text)
 
 
+def command_of(text: str) -> str:
+    """Return the command of a text, in lower case and without its slash; empty if it is none.
+
+    A path, a comment or "/ or" is no command.
+    """
+    first = text.strip().split(maxsplit=1)[0] if text.strip().startswith("/") else ""
+    named = first[1:].replace("_", "").isalnum() and len(first) <= 33
+    return first[1:].lower() if named else ""
+
+
 def _command(text: str, words: Messages) -> Say | None:
-    """Return the answer to a command; None if the text is not a command (a path, a comment, "/ or")."""
-    command = text.split(maxsplit=1)[0]
-    match command.lower():
-        case "/new":
+    """Return the answer to a command; None if the text is not a command."""
+    match command_of(text):
+        case "":
+            return None
+        case "new":
             return Say("command", words.new_conversation, begins_anew=True)
-        case "/help":
+        case "help":
             return Say("command", words.help)
-        case "/start":
+        case "start":
             return Say("command", words.greeting)
-    if not command[1:].replace("_", "").isalnum() or len(command) > 33:
-        return None
-    return Say("command", words.unknown_command.format(command=command))
+    return Say("command", words.unknown_command.format(command=text.split(maxsplit=1)[0]))

@@ -11,10 +11,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+from clawd_runtime.bot.access.gate import AccessGate
+from clawd_runtime.bot.access.values import TokensUsed
 from clawd_runtime.bot.channels.base import Channel
 from clawd_runtime.bot.handling.keyed_queue import LaneRunner
 from clawd_runtime.bot.handling.rate_limit import RateLimitVerdict
-from clawd_runtime.bot.handling.router import AskModel, Ignore, Router, Say
+from clawd_runtime.bot.handling.router import AlsoSay, AskModel, Ignore, Say
 from clawd_runtime.bot.handling.streaming import AnswerStream
 from clawd_runtime.bot.models.answering import Admission, Answerer
 from clawd_runtime.bot.models.attempt import ModelAnswer
@@ -68,7 +70,7 @@ class Worker:
     def __init__(  # noqa: PLR0913 - its collaborators
         self,
         store: Store,
-        router: Router,
+        gate: AccessGate,
         answerer: Answerer,
         channels: Mapping[str, Channel],
         metrics: Metrics,
@@ -76,7 +78,7 @@ class Worker:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._router = router
+        self._gate = gate
         self._answerer = answerer
         self._channels = channels
         self._metrics = metrics
@@ -180,17 +182,33 @@ class Worker:
         if places is not None:
             return Settlement("announced", self._announcements(task.inbound, places))
         task = replace(task, inbound=await self._with_quote(task, channel))
-        decision = self._router.decide(task.inbound, task.verdict)
+        decision = await self._gate.decide(task, channel)
         match decision:
             case Ignore(outcome):
                 return Settlement(outcome)
-            case Say(outcome, text, begins_anew):
+            case Say(outcome, text, begins_anew, change, also):
                 if task.doubts:
-                    text = f"{text}\n\n{self._router.words(task.inbound).earlier_in_doubt}"
+                    text = f"{text}\n\n{self._gate.words(task.inbound).earlier_in_doubt}"
                 replies = replies_to(task.inbound, channel, text)
-                return Settlement(outcome, replies, begins_anew=begins_anew, explained=task.doubts)
+                if also is not None:
+                    replies = (*replies, *self._to_another(task.inbound, also, len(replies)))
+                return Settlement(
+                    outcome, replies, begins_anew=begins_anew, explained=task.doubts, change=change
+                )
             case AskModel():
                 return await self._ask(task, channel, decision)
+
+    def _to_another(self, inbound: Inbound, also: AlsoSay, number: int) -> tuple[Reply, ...]:
+        """Return the messages to someone else, numbered after those of the answer."""
+        place = also.conversation
+        if place.channel not in self._channels:
+            return ()
+        contents = _parts(self._channels[place.channel], also.text)
+        keys = (reply_key(inbound.channel, inbound.event_id, number + part) for part in range(len(contents)))
+        return tuple(
+            Reply(key, inbound.event_id, place, "private", "", content.text, part, len(contents))
+            for part, (key, content) in enumerate(zip(keys, contents, strict=True))
+        )
 
     def _announcements(self, inbound: Inbound, places: Sequence[ConversationKey]) -> tuple[Reply, ...]:
         """Return the messages that announce an event to `places`, split by the channel of each."""
@@ -210,7 +228,7 @@ class Worker:
         if self._faults[task.seq] >= 2 * MOST_FAULTS:
             log.error("%s message %d: given up without an answer", task.inbound.channel, task.seq)
             return Settlement("failed")
-        decision = self._router.give_up(task.inbound)
+        decision = self._gate.give_up(task.inbound)
         words = (Content(decision.text),) if isinstance(decision, Say) else ()
         return Settlement(decision.outcome, _numbered(task.inbound, words))
 
@@ -220,7 +238,7 @@ class Worker:
             "%s message %d: given up: the bot ended %d times while a model answered it",
             *(task.inbound.channel, task.seq, task.attempts),
         )
-        decision = self._router.give_up(task.inbound)
+        decision = self._gate.give_up(task.inbound)
         words = (Content(decision.text),) if isinstance(decision, Say) else ()
         return Settlement("poison", _numbered(task.inbound, words))
 
@@ -284,6 +302,9 @@ class Worker:
         if is_blank(answer.text):
             log.warning("%s message %d: the answer has no visible text", channel.name, task.seq)
             return Settlement("model_failed", replies_to(inbound, channel, ask.messages.model_failed))
+        used = _used(answer)
+        if used is not None:
+            self._metrics.tokens(channel.name, used)
         contents = await _formatted(channel, answer.text, _notes(answer, ask, question.notices, task))
         return Settlement(
             "answered",
@@ -292,6 +313,8 @@ class Worker:
             (Turn("user", question.text), Turn("assistant", answer.text)),
             explained=task.doubts,
             answered=Answered(answer.source.model, answer.source.route) if answer.source else None,
+            used=used,
+            day=self._gate.day() if used else "",
         )
 
     @asynccontextmanager
@@ -366,8 +389,16 @@ def _notes(answer: ModelAnswer, ask: AskModel, notices: Iterable[PolicyMessage],
     unread = words.parts_unread.format(parts=words.named(ask.unread)) if ask.unread else ""
     doubt = words.earlier_in_doubt if task.doubts else ""
     texts = (notice.text(words.language) for notice in notices)
-    notes = (cut[answer.cut] if answer.cut else "", unread, *texts, source, doubt)
+    notes = (cut[answer.cut] if answer.cut else "", unread, *texts, source, doubt, ask.note)
     return "\n\n".join(filter(None, notes))
+
+
+def _used(answer: ModelAnswer) -> TokensUsed | None:
+    """Return the tokens of an answer; None for one of an unknown model."""
+    if answer.source is None or answer.tokens is None:
+        return None
+    tokens = answer.tokens
+    return TokensUsed(answer.source.model, tokens.prompt, tokens.answer, tokens.counted)
 
 
 async def _formatted(channel: Channel, markdown: str, notes: str) -> tuple[Content, ...]:

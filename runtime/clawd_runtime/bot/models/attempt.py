@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
@@ -58,12 +58,28 @@ class AnswerSource:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerTokens:
+    """The tokens of a prompt and of its answer with its reasoning.
+
+    `counted` by the server, or estimated from the texts.
+    """
+
+    prompt: int
+    answer: int
+    counted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """The answer of a model, and the reason if it is incomplete. `source` does not count in comparisons."""
+    """The answer of a model, and the reason if it is incomplete.
+
+    `source` and `tokens` do not count in comparisons.
+    """
 
     text: str
     cut: Cut | None = None
     source: AnswerSource | None = field(default=None, compare=False)
+    tokens: AnswerTokens | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +200,7 @@ class Attempt:
         answer = growing.answer()
         if answer:
             growing.show_once()
-            return ModelAnswer(answer, end.cut)
+            return ModelAnswer(answer, end.cut, tokens=_tokens(end, prompt, growing))
         if end.cut == "filtered":
             raise ContentFiltered(f"model {model.name}: answer withheld by a content filter")
         if growing.reasoned or end.reasoning_tokens or end.cut == "length":
@@ -244,6 +260,14 @@ class _Growing:
         if counted is not None:
             return counted
         return -(-self._reasoning_bytes // BYTES_A_TOKEN)
+
+
+def _tokens(end: End, prompt: Sequence[ChatMessage], growing: _Growing) -> AnswerTokens:
+    if end.tokens is not None:
+        return AnswerTokens(end.tokens.prompt, end.tokens.answer, counted=True)
+    asked = sum(token_estimate(message.content) for message in prompt)
+    answered = token_estimate(growing.text) + growing.reasoning_tokens(end.reasoning_tokens)
+    return AnswerTokens(asked, answered, counted=False)
 
 
 def _visible(text: str) -> str:

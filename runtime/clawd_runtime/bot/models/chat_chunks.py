@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from clawd_runtime.bot.foreign_json import read_foreign_json
 from clawd_runtime.bot.models.provider_errors import ProviderError, error_of
@@ -68,10 +68,19 @@ class MalformedChunk(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class CountedTokens:
+    """The server's count of the tokens of a request: of its prompt, and of its answer with its reasoning."""
+
+    prompt: int
+    answer: int
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A part of an answer.
 
-    `finish` is how the answer ended, if it ended with this part. `reasoning_tokens` is the server's count.
+    `finish` is how the answer ended, if it ended with this part. `reasoning_tokens` and `tokens` are the
+    server's count.
     `unknown` lists short names of ignored elements that are not supported.
     """
 
@@ -81,6 +90,7 @@ class Chunk:
     reasoning_tokens: int | None = None
     error: ProviderError | None = None
     unknown: tuple[str, ...] = ()
+    tokens: CountedTokens | None = None
 
 
 DONE: Literal["done"] = "done"
@@ -218,17 +228,22 @@ def chunk_of(value: Any, *, failed: bool = False) -> Chunk:
         return Chunk(error=error_of(200, value))
     if not isinstance(choices, list | None):
         raise MalformedChunk("choices is not a list")
-    counted = _reasoning_tokens(value.get("usage"))
+    counted, tokens = _reasoning_tokens(value.get("usage")), _tokens(value.get("usage"))
     choice, unknown = _first(choices or [])
     if choice is None:
-        return Chunk(reasoning_tokens=counted, unknown=unknown)
+        return Chunk(reasoning_tokens=counted, unknown=unknown, tokens=tokens)
     if choice.get("error"):
         return Chunk(error=error_of(200, choice["error"]))
     read = _Reading(list(unknown))
     read.message(choice)
     finish = read.finish(choice.get("finish_reason"))
     return Chunk(
-        "".join(read.text), "".join(read.reasoning), finish, counted, None, tuple(dict.fromkeys(read.unknown))
+        "".join(read.text),
+        "".join(read.reasoning),
+        finish,
+        reasoning_tokens=counted,
+        unknown=tuple(dict.fromkeys(read.unknown)),
+        tokens=tokens,
     )
 
 
@@ -262,9 +277,22 @@ def _reasoning_tokens(usage: Any) -> int | None:
     details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
     for place in (details, usage):
         counted = place.get("reasoning_tokens") if isinstance(place, dict) else None
-        if isinstance(counted, int) and not isinstance(counted, bool) and 0 <= counted < 10**9:
-            return counted
+        if _is_count(counted):
+            return cast(int, counted)
     return None
+
+
+def _tokens(usage: Any) -> CountedTokens | None:
+    if not isinstance(usage, dict):
+        return None
+    prompt, answer = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if not (_is_count(prompt) and _is_count(answer)):
+        return None
+    return CountedTokens(cast(int, prompt), cast(int, answer))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9
 
 
 @dataclass(slots=True)

@@ -13,7 +13,14 @@ from typing import Any, Literal
 import httpx
 
 from clawd_runtime.bot.models.address import host_of, model_address
-from clawd_runtime.bot.models.chat_chunks import Chunk, Cut, EventReader, MalformedChunk, read_whole
+from clawd_runtime.bot.models.chat_chunks import (
+    Chunk,
+    CountedTokens,
+    Cut,
+    EventReader,
+    MalformedChunk,
+    read_whole,
+)
 from clawd_runtime.bot.models.dialect import ChatMessage, Dialect, RequestOrigin
 from clawd_runtime.bot.models.failures import (
     ConnectionLost,
@@ -183,6 +190,7 @@ class ModelClient:
         separator = Separator(self._habit)
         finish: Literal["complete"] | Cut | None = None
         counted: int | None = None
+        tokens: CountedTokens | None = None
         started = False
         async with aclosing(_chunks(response)) as chunks:
             async for chunk in chunks:
@@ -196,13 +204,14 @@ class ModelClient:
                     started = started or bool(piece.text)
                     yield piece
                 counted = chunk.reasoning_tokens if chunk.reasoning_tokens is not None else counted
+                tokens = chunk.tokens or tokens
                 finish = chunk.finish or finish
         if piece := separator.finish(complete=finish == "complete"):
             yield piece
         if finish is None or finish == "broken":
             raise ModelUnavailable(f"model {self.name}: answer ended prematurely")
         self._habit = separator.habit
-        yield End(None if finish == "complete" else finish, counted)
+        yield End(None if finish == "complete" else finish, counted, tokens)
 
     def _failed_within(self, error: ProviderError, *, started: bool) -> Exception:
         """Return the exception for an error within an answer; before its first text, a refusal."""

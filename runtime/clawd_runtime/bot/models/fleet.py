@@ -28,6 +28,8 @@ class ModelFleet:
         self.retired: list[GuardedModel] = []
         self.stopped: dict[str, str] = {}
         """Models that have lost their share in this version of the table, and why."""
+        self.exhausted: frozenset[str] = frozenset()
+        """Models that may not be asked any more today."""
         self.pool = ModelPool((), self._order)
         self._build(table)
 
@@ -46,6 +48,13 @@ class ModelFleet:
         if model not in self.stopped:
             log.warning("model %s: loses its share in routes %d: %s", model, self.table.version, reason)
         self.stopped[model] = reason
+
+    def exhaust(self, names: frozenset[str]) -> bool:
+        """Ask these models no more, until called again without them; return whether another one is left."""
+        if names - self.exhausted:
+            log.warning("models whose quota of the day is used up: %s", ", ".join(sorted(names)))
+        self.exhausted = names
+        return not self.models.keys() <= names
 
     def shares(self) -> Mapping[str, int]:
         """Return the shares of the models that have not been stopped."""
@@ -83,7 +92,8 @@ class ModelFleet:
 
     def _order(self, asker: Asker) -> ModelOrder:
         names = self.table.order(asker.conversation, self.stopped)
-        return ModelOrder(tuple(self.models[name] for name in names), self.table.version)
+        asked = tuple(self.models[name] for name in names if name not in self.exhausted)
+        return ModelOrder(asked, self.table.version)
 
 
 def _now() -> float:

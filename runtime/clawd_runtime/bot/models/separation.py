@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from clawd_runtime.bot.models.chat_chunks import Chunk, Cut
+from clawd_runtime.bot.models.chat_chunks import Chunk, CountedTokens, Cut
 from clawd_runtime.reasoning.splitter import ReasoningSplit, ReasoningSplitter
 
 Habit = Literal["unknown", "answers", "separates", "opens", "closes"]
@@ -34,10 +34,11 @@ class OutputPiece:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The end of an answer, complete or cut. `reasoning_tokens` is the server's count, if it has one."""
+    """The end of an answer, complete or cut. `reasoning_tokens` and `tokens` are the server's counts."""
 
     cut: Cut | None = None
     reasoning_tokens: int | None = None
+    tokens: CountedTokens | None = None
 
 
 class Separator:

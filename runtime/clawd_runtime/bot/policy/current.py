@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from clawd_runtime.bot.policy.file import Policy, empty_policy, load_policy
+from clawd_runtime.bot.watched_file import WatchedFile
 from clawd_runtime.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 2.0
-
-FileState = tuple[int, int, int]
 
 
 class CurrentPolicy:
@@ -34,7 +33,7 @@ class CurrentPolicy:
         self._path = path
         self._credentials = credentials
         self._on_load = on_load
-        self._state = _state_of(path)
+        self._file = WatchedFile(path)
         self._policy = load_policy(path, credentials) if path else empty_policy(credentials)
         on_load(self._policy)
 
@@ -51,10 +50,8 @@ class CurrentPolicy:
 
     async def reload_if_changed(self) -> None:
         """Load the file if it has changed since the last call; a file that cannot be used is logged."""
-        state = _state_of(self._path)
-        if self._path is None or state == self._state:
+        if self._path is None or not self._file.has_changed():
             return
-        self._state = state
         try:
             loaded = await asyncio.to_thread(load_policy, self._path, self._credentials)
         except SettingsError as error:
@@ -64,13 +61,3 @@ class CurrentPolicy:
         self._policy = loaded
         self._on_load(loaded)
         log.info("policy version %s is in force: %d words", loaded.version, len(loaded.words))
-
-
-def _state_of(path: Path | None) -> FileState | None:
-    if path is None:
-        return None
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 from starlette.applications import Starlette
 
+from clawd_runtime.bot.access.current import CurrentAccess
+from clawd_runtime.bot.access.gate import AccessGate
 from clawd_runtime.bot.channels.base import Channel, ChannelContext
 from clawd_runtime.bot.channels.registry import channel_class
 from clawd_runtime.bot.credentials import Credentials
@@ -71,6 +73,7 @@ class BotService:
         self._rejections = Rejections(self.metrics.rejection)
         self._policy = CurrentPolicy(settings.policy, credentials.named(), self._policy_loaded)
         self._guard_model = HttpGuardModel(self._http, credentials.get(CLASSIFIER_KEY))
+        self._access = CurrentAccess(settings.access, self.metrics.access_readable)
         enforcement = Enforcement(self._policy, self.metrics, self._guard_model)
         context = ChannelContext(
             self.store,
@@ -87,7 +90,12 @@ class BotService:
         self.metrics.expect(self._channels)
         self._worker = Worker(
             self.store,
-            Router(settings.language, settings.rate_limit_per_minute),
+            AccessGate(
+                Router(settings.language, settings.rate_limit_per_minute),
+                self._access,
+                self.store,
+                self._fleet.exhaust,
+            ),
             answerer,
             self._channels,
             self.metrics,
@@ -118,6 +126,7 @@ class BotService:
         self._membership = asyncio.create_task(self._cluster.run())
         self._begin(self._purge_regularly())
         self._begin(self._policy.keep_current())
+        self._begin(self._access.keep_current())
         self._begin(self._keeper.run())
         for channel in self._channels.values():
             self._begin(_keep_running(channel))

@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from clawd_runtime.bot.access.values import TokensUsed
 from clawd_runtime.bot.store.store import Depths
 
 HTTP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.9, 1.5, 3.0, 10.0, 60.0)
@@ -157,6 +158,17 @@ class Metrics:
             ("version",),
             registry=self.registry,
         )
+        self._tokens = Counter(
+            "clawd_tokens_total",
+            "Tokens of answered questions, by kind: prompt and answer; estimated if the server counts none.",
+            ("channel", "model", "kind"),
+            registry=self.registry,
+        )
+        self._access_readable = Gauge(
+            "clawd_access_file_readable",
+            "0 while the file of access has a mistake, and the former one stays in use.",
+            registry=self.registry,
+        )
         self._rejections = Counter(
             "clawd_rejections_total",
             "Rejected requests and events, by kind.",
@@ -222,6 +234,15 @@ class Metrics:
     def policy_invalid(self) -> None:
         """Record that the policy's file cannot be used, so that the last one stays in force."""
         self._policy_valid.set(0)
+
+    def tokens(self, channel: str, used: TokensUsed) -> None:
+        """Count the tokens of an answer."""
+        self._tokens.labels(channel, used.model, "prompt").inc(used.prompt)
+        self._tokens.labels(channel, used.model, "answer").inc(used.answer)
+
+    def access_readable(self, readable: bool, /) -> None:
+        """Record whether the file of access can be used."""
+        self._access_readable.set(readable)
 
     def store_fault(self) -> None:
         """Count a database operation of a message or reply that failed and is retried."""

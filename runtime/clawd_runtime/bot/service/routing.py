@@ -20,6 +20,7 @@ from clawd_runtime.bot.models.fleet import ModelFleet
 from clawd_runtime.bot.models.routes import DEFAULT, FALLBACK, load_routes
 from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.store.store import Store
+from clawd_runtime.bot.watched_file import WatchedFile
 from clawd_runtime.errors import SettingsError, StoreError
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,6 @@ AGREE_EVERY = 5.0
 VERDICTS = "routes"
 """The name of verdicts in the table of the channels' values."""
 
-_Stamp = tuple[int, int, int]
-
 
 class RouteKeeper:
     """Keeps `fleet` in agreement with `file` (None: the table never changes) and with the other bots."""
@@ -41,7 +40,7 @@ class RouteKeeper:
         self._file = file
         self._store = store
         self._metrics = metrics
-        self._stamp = _stamp(file)
+        self._watched = WatchedFile(file)
         self._agree_at = 0.0
         self.problem = ""
         """Why the present file is not used; empty if it is."""
@@ -55,9 +54,7 @@ class RouteKeeper:
 
     async def look(self) -> None:
         """Read the file if it changed, and the verdicts if they are due."""
-        stamp = _stamp(self._file)
-        if self._file is not None and stamp != self._stamp:
-            self._stamp = stamp
+        if self._file is not None and self._watched.has_changed():
             await self._read(self._file)
         now = asyncio.get_running_loop().time()
         if any(self._fleet.shares().values()):
@@ -151,12 +148,3 @@ def _share(name: str, shares: Mapping[str, int]) -> int:
     if name == DEFAULT:
         return 100 - sum(shares.values())
     return 0 if name == FALLBACK else shares.get(name, 0)
-
-
-def _stamp(file: Path | None) -> _Stamp | None:
-    """Return what differs after every change of the file; None if it is not there."""
-    try:
-        status = file.stat() if file else None
-    except OSError:
-        return None
-    return (status.st_mtime_ns, status.st_size, status.st_ino) if status else None

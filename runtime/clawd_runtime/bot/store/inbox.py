@@ -227,9 +227,11 @@ def _inbound(row: Row[Any]) -> Inbound:
 
 def _context(inbound: Inbound) -> str | None:
     quote = inbound.quote
-    if not inbound.parts and quote is None:
+    if not inbound.parts and quote is None and not inbound.outside:
         return None
     context: dict[str, Any] = {"parts": _pairs(inbound.parts)}
+    if inbound.outside:
+        context["outside"] = True
     if quote is not None:
         text, ref = whole_characters(quote.text), whole_characters(quote.ref)
         context["quote"] = {"text": text, "parts": _pairs(quote.parts), "ref": ref}
@@ -248,6 +250,7 @@ def _from_context(stored: str | None) -> dict[str, Any]:
     return {
         "parts": _parts(context["parts"]),
         "quote": quote and Quote(quote["text"], _parts(quote["parts"]), quote["ref"]),
+        "outside": context.get("outside", False),
     }
 
 

@@ -14,6 +14,7 @@ a step only adds.
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Connection,
     Float,
@@ -190,6 +191,53 @@ roles = Table(
     Column("owner", Integer, nullable=False),
 )
 
+access_grants = Table(
+    "access_grants",
+    metadata,
+    Column("channel", String, primary_key=True),
+    Column("user_id", String, primary_key=True),
+    Column("granted_by", String, nullable=False),
+    Column("granted_at", Float, nullable=False),
+)
+
+access_requests = Table(
+    "access_requests",
+    metadata,
+    Column("channel", String, primary_key=True),
+    Column("user_id", String, primary_key=True),
+    Column("digest", String, nullable=False),  # of the code
+    Column("chat", String, nullable=False),
+    Column("thread", String, nullable=False),
+    Column("language", String, nullable=False),
+    Column("issued_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Column("issued", Integer, nullable=False),  # codes since window_at
+    Column("window_at", Float, nullable=False),
+)
+Index("access_requests_digest", access_requests.c.digest, unique=True)
+
+access_guesses = Table(
+    "access_guesses",
+    metadata,
+    Column("channel", String, primary_key=True),
+    Column("user_id", String, primary_key=True),
+    Column("wrong", Integer, nullable=False),  # codes since window_at
+    Column("window_at", Float, nullable=False),
+)
+
+token_usage = Table(
+    "token_usage",
+    metadata,
+    Column("day", String, primary_key=True),  # 2026-11-30
+    Column("channel", String, primary_key=True),
+    Column("user_id", String, primary_key=True),
+    Column("chat", String, primary_key=True),  # of a group; empty in private chats
+    Column("model", String, primary_key=True),
+    Column("answers", Integer, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("answer_tokens", BigInteger, nullable=False),
+)
+
 SQLITE_STEPS: tuple[tuple[str, ...], ...] = (
     (
         """CREATE TABLE inbox (
@@ -300,6 +348,23 @@ WITHOUT_A_STEP = (
     """CREATE TABLE IF NOT EXISTS page_titles (
         user_id VARCHAR NOT NULL, thread VARCHAR NOT NULL, title VARCHAR NOT NULL,
         PRIMARY KEY (user_id, thread))""",
+    """CREATE TABLE IF NOT EXISTS access_grants (
+        channel VARCHAR NOT NULL, user_id VARCHAR NOT NULL, granted_by VARCHAR NOT NULL,
+        granted_at FLOAT NOT NULL, PRIMARY KEY (channel, user_id))""",
+    """CREATE TABLE IF NOT EXISTS access_requests (
+        channel VARCHAR NOT NULL, user_id VARCHAR NOT NULL, digest VARCHAR NOT NULL,
+        chat VARCHAR NOT NULL, thread VARCHAR NOT NULL, language VARCHAR NOT NULL,
+        issued_at FLOAT NOT NULL, expires_at FLOAT NOT NULL, issued INTEGER NOT NULL,
+        window_at FLOAT NOT NULL, PRIMARY KEY (channel, user_id))""",
+    "CREATE UNIQUE INDEX IF NOT EXISTS access_requests_digest ON access_requests (digest)",
+    """CREATE TABLE IF NOT EXISTS access_guesses (
+        channel VARCHAR NOT NULL, user_id VARCHAR NOT NULL, wrong INTEGER NOT NULL,
+        window_at FLOAT NOT NULL, PRIMARY KEY (channel, user_id))""",
+    """CREATE TABLE IF NOT EXISTS token_usage (
+        day VARCHAR NOT NULL, channel VARCHAR NOT NULL, user_id VARCHAR NOT NULL,
+        chat VARCHAR NOT NULL, model VARCHAR NOT NULL, answers INTEGER NOT NULL,
+        prompt_tokens BIGINT NOT NULL, answer_tokens BIGINT NOT NULL,
+        PRIMARY KEY (day, channel, user_id, chat, model))""",
 )
 COLUMNS_WITHOUT_A_STEP = (
     ("inbox", "context", "VARCHAR"),

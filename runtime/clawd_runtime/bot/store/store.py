@@ -5,11 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
+from clawd_runtime.bot.access.values import (
+    AccessChange,
+    Guesses,
+    PairingRequest,
+    Person,
+    TokensUsed,
+    UsageToday,
+    person_of,
+)
 from clawd_runtime.bot.ports import StoredAnswer, TokenUse
-from clawd_runtime.bot.store import history, inbox, members, outbox, streams, tokens
+from clawd_runtime.bot.store import access, history, inbox, members, outbox, streams, tokens
 from clawd_runtime.bot.store.backends.database import Deposed, OpenDatabase
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Answered, Behind, Handled, Task
@@ -18,6 +28,8 @@ from clawd_runtime.bot.store.outbox import Delivery, DeliveryResult, FinalState
 from clawd_runtime.bot.store.streams import StreamRecord
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply
 
+KEPT_USAGE = timedelta(days=400)
+"""For how long the usage of tokens is kept: a year, and the report about it."""
 READINESS = "readiness"
 """The name of readiness in the table of the channels' values."""
 
@@ -29,8 +41,8 @@ InboxListener = Callable[[list[Queued]], None]
 class Settlement:
     """The result of handling a message: the replies, the turns to store, whether a conversation is reset.
 
-    `answered` names the model that has given the answer. `explained` are doubtful earlier replies that the
-    replies mention (`Task.doubts`).
+    `answered` names the model that has given the answer, `used` its tokens, counted on `day`. `explained` are
+    doubtful earlier replies that the replies mention (`Task.doubts`). `change` is one of access.
     """
 
     outcome: str
@@ -39,6 +51,22 @@ class Settlement:
     begins_anew: bool = False
     answered: Answered | None = None
     explained: tuple[int, ...] = ()
+    change: AccessChange | None = None
+    used: TokensUsed | None = None
+    day: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAccess:
+    """What is stored about someone's access: a grant, the last request, and what they have used today.
+
+    `pending` are the requests of the channel; they and `request` are only read without a grant.
+    """
+
+    granted: bool
+    usage: UsageToday
+    request: PairingRequest | None = None
+    pending: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +264,40 @@ class Store:
                 history.begin_anew(connection, conversation)
             history.append(connection, conversation, settlement.turns, now)
             outbox.explain(connection, settlement.explained)
+            if settlement.change is not None:
+                access.apply(connection, settlement.change)
+            if settlement.used is not None:
+                access.add_usage(connection, settlement.day, person_of(task.inbound), settlement.used)
             members.notify_next(connection, inbox.table, conversation, task.member)
             return outbox.add(connection, settlement.replies, self._database.member, now)
 
         return await self._database.run(record, lambda q: self.on_reply(q or [])) is not None
+
+    async def access_state(self, person: Person, day: str, *, with_models: bool) -> StoredAccess:
+        """Return what decides about a message of `person`."""
+        channel, now = person.conversation.channel, self._clock()
+
+        def read(connection: Connection) -> StoredAccess:
+            usage = access.usage_today(connection, day, person, with_models=with_models)
+            if access.is_granted(connection, channel, person.user):
+                return StoredAccess(True, usage)
+            request = access.request_of(connection, channel, person.user)
+            return StoredAccess(False, usage, request, access.pending(connection, channel, now))
+
+        return await self._database.run(read, kind="read")
+
+    async def pairing(self, person: Person, digest: str) -> tuple[Guesses, PairingRequest | None]:
+        """Return the wrong codes of an administrator, and the request whose code has this digest."""
+
+        def read(connection: Connection) -> tuple[Guesses, PairingRequest | None]:
+            guesses = access.guesses_of(connection, person.conversation.channel, person.user)
+            return guesses, access.request_with(connection, digest)
+
+        return await self._database.run(read, kind="read")
+
+    async def is_granted(self, channel: str, user: str) -> bool:
+        """Return whether an administrator has granted access to a person."""
+        return await self._database.run(lambda c: access.is_granted(c, channel, user), kind="read")
 
     async def delivery(self, id: int) -> Delivery | Behind | None:
         """Return a message to send; None if it is finished or belongs to another bot."""
@@ -275,7 +333,14 @@ class Store:
         """Delete rows finished more than `keep` seconds ago, and return how many."""
         before = self._clock() - keep
         purges = (inbox.purge, outbox.purge, history.purge, streams.purge)
-        return await self._database.run(lambda c: sum(purge(c, before) for purge in purges))
+        now = self._clock()
+        oldest = (datetime.fromtimestamp(now, UTC) - KEPT_USAGE).date().isoformat()
+
+        def purge_all(connection: Connection) -> int:
+            deleted = access.purge(connection, now, oldest)
+            return deleted + sum(purge(connection, before) for purge in purges)
+
+        return await self._database.run(purge_all)
 
     async def heartbeat(self) -> None:
         """Write a value; raise `StoreError` if the database cannot store a message, `Deposed` if evicted.

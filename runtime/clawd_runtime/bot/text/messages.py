@@ -44,8 +44,28 @@ class Messages:
     in_reply_to: str
     waiting: str
     answered_by: str
+    denied: str
+    pairing_code: str
+    access_granted: str
+    not_permitted: str
+    approve_usage: str
+    approved: str
+    wrong_code: str
+    too_many_codes: str
+    revoke_usage: str
+    revoked: str
+    nothing_granted: str
+    quota_exhausted_user: str
+    quota_exhausted_group: str
+    quota_exhausted_models: str
+    quota_near_user: str
+    quota_near_group: str
+    usage_limited: str
+    usage_unlimited: str
+    usage_group: str
     command_new: str
     command_help: str
+    command_usage: str
     comma: str
     language: str
 
@@ -73,6 +93,7 @@ EN = Messages(
         "Write to me as you would to a colleague; I remember our conversation. "
         "In groups, mention me or reply to me.\n\n"
         "/new – forget our conversation and start a new one\n"
+        "/usage – show how much you have used today\n"
         "/help – show this help"
     ),
     new_conversation="Done: I have forgotten our previous conversation, and we can start a new one.",
@@ -98,8 +119,34 @@ EN = Messages(
     earlier_in_doubt=(
         "(My previous answer may not have reached you. If you do not see it, please ask that question again.)"
     ),
+    denied="This assistant is for certain people only. Please ask its administrator for access.",
+    pairing_code=(
+        "This assistant is for certain people only. "
+        "To get access, give this code to an administrator: {code}\n"
+        "It is valid for {minutes} minutes. Your id is {id}."
+    ),
+    access_granted="You now have access. Send me a message and I will answer.",
+    not_permitted="You may not use the command {command}.",
+    approve_usage="Write the code after the command, such as /approve ABCD-2345.",
+    approved="Done: {id} has access now.",
+    wrong_code=(
+        "There is no request with this code, or it has expired. The person gets a new one by writing to me."
+    ),
+    too_many_codes="Too many wrong codes. Please try again in an hour.",
+    revoke_usage="Write the id after the command, such as /revoke telegram:123456.",
+    revoked="Done: {id} has no access any more.",
+    nothing_granted="{id} has no access by a code. People of the inventory are removed there.",
+    quota_exhausted_user="You have used up your tokens for today. I will answer again tomorrow.",
+    quota_exhausted_group="This group has used up its tokens for today. I will answer here again tomorrow.",
+    quota_exhausted_models="All models have used up their tokens for today. I will answer again tomorrow.",
+    quota_near_user="(You have used {percent} % of your tokens for today.)",
+    quota_near_group="(This group has used {percent} % of its tokens for today.)",
+    usage_limited="Today you have used {used} of {limit} tokens.",
+    usage_unlimited="Today you have used {used} tokens. You have no limit.",
+    usage_group="This group has used {used} of {limit} tokens.",
     command_new="Forget our conversation and start a new one",
     command_help="Show what I can do",
+    command_usage="Show how much you have used today",
     only_parts="I can only read text, and your message contains: {parts}. Could you describe it in words?",
     parts_unread="(I cannot read this part of your message: {parts}.)",
     quote_unreadable="I could not read the message you refer to. Could you put it in your own words?",
@@ -114,6 +161,7 @@ ZH = Messages(
     help=(
         "像和同事聊天一样给我发消息即可，我会记住我们的对话。在群聊中请 @我 或回复我的消息。\n\n"
         "/new – 清除之前的对话，重新开始\n"
+        "/usage – 查看您今天的用量\n"
         "/help – 显示本帮助"
     ),
     new_conversation="好的，已清除之前的对话，我们重新开始。",
@@ -132,8 +180,31 @@ ZH = Messages(
     cut_broken="（回答因出错在此处中断。如需其余内容，请再问一次。）",
     answered_by="（本回答由外部模型 {model} 生成。）",
     earlier_in_doubt="（我的上一条回答可能没有送达。如果没有看到，请再问一次。）",
+    denied="本助手仅供指定人员使用，请联系管理员开通权限。",
+    pairing_code=(
+        "本助手仅供指定人员使用。如需开通，请把配对码告诉管理员：{code}\n"
+        "配对码 {minutes} 分钟内有效。您的 ID 是 {id}。"
+    ),
+    access_granted="已为您开通权限，直接给我发消息即可提问。",
+    not_permitted="您没有权限使用命令 {command}。",
+    approve_usage="请在命令后面写上配对码，例如 /approve ABCD-2345。",
+    approved="好的，已为 {id} 开通权限。",
+    wrong_code="没有找到使用该配对码的申请，或配对码已过期。申请人给我发消息即可获取新的配对码。",
+    too_many_codes="输入错误的配对码次数过多，请一小时后再试。",
+    revoke_usage="请在命令后面写上 ID，例如 /revoke telegram:123456。",
+    revoked="好的，已撤销 {id} 的权限。",
+    nothing_granted="{id} 没有通过配对码开通的权限。清单中声明的人员请在清单中移除。",
+    quota_exhausted_user="您今天的 token 额度已用完，明天我会继续回答。",
+    quota_exhausted_group="本群今天的 token 额度已用完，明天我会在这里继续回答。",
+    quota_exhausted_models="所有模型今天的 token 额度都已用完，明天我会继续回答。",
+    quota_near_user="（您今天的 token 额度已使用 {percent}%。）",
+    quota_near_group="（本群今天的 token 额度已使用 {percent}%。）",
+    usage_limited="您今天已使用 {used} 个 token，额度为 {limit} 个。",
+    usage_unlimited="您今天已使用 {used} 个 token，没有额度限制。",
+    usage_group="本群今天已使用 {used} 个 token，额度为 {limit} 个。",
     command_new="清除之前的对话，重新开始",
     command_help="查看功能介绍",
+    command_usage="查看今天的用量",
     only_parts="目前我只支持文字消息，您发送的是：{parts}。可以用文字描述一下吗？",
     parts_unread="（您消息中的以下内容我无法查看：{parts}。）",
     quote_unreadable="我无法读取您引用的消息，可以直接用文字告诉我吗？",

@@ -11,6 +11,8 @@ from typing import Any, cast
 import httpx
 from sqlalchemy import select
 
+from clawd_runtime.bot.access.current import CurrentAccess
+from clawd_runtime.bot.access.gate import AccessGate
 from clawd_runtime.bot.channels.base import AnswerProgress, Channel, ChannelContext
 from clawd_runtime.bot.channels.feishu.channel import FeishuChannel, FeishuSettings
 from clawd_runtime.bot.channels.telegram.channel import TelegramChannel, TelegramSettings
@@ -138,9 +140,9 @@ class Life:
         }
         models = ScriptedModels(SlowAnswerer(world.chance), world.answers_at_once)
         metrics = Metrics()
-        router = Router("en", 100_000)
+        gate = AccessGate(Router("en", 100_000), CurrentAccess(None), self.store, clock=now)
         policy = Enforcement(CurrentPolicy(None, {}), metrics, None)
-        self.worker = Worker(self.store, router, cast(Answerer, models), self.channels, metrics, policy, now)
+        self.worker = Worker(self.store, gate, cast(Answerer, models), self.channels, metrics, policy, now)
         self.deliverer = Deliverer(self.store, self.channels, metrics, now)
         self.store.on_message = self.worker.add
         self.store.on_reply = self.deliverer.add

@@ -55,6 +55,7 @@ class Sender(Foreign):
 
     sender_type: ForeignName
     sender_id: Ids | None = None
+    tenant_key: OptionalIdentifier = None
 
 
 class FeishuMessage(Foreign):
@@ -83,6 +84,7 @@ class Header(Foreign):
 
     event_id: Identifier
     event_type: ForeignName
+    tenant_key: OptionalIdentifier = None
 
 
 class HeaderOnly(Foreign):
@@ -151,7 +153,13 @@ def read_message(
         language=language,
         parts=tuple(content.parts),
         quote=Quote(ref=message.parent_id) if message.parent_id else None,
+        outside=_is_outside(read.header, sender),
     )
+
+
+def _is_outside(header: Header, sender: Sender) -> bool:
+    """Return whether the sender is of another tenant than the app, or of an unknown one."""
+    return sender.tenant_key is None or sender.tenant_key != header.tenant_key
 
 
 def _content(

@@ -24,9 +24,19 @@ def mention(number: int, open_id: str, name: str) -> dict[str, Any]:
 def event(content: Any = None, **message: Any) -> dict[str, Any]:
     return {
         "schema": "2.0",
-        "header": {"event_id": "e1", "event_type": "im.message.receive_v1", "token": "t", "app_id": "cli_1"},
+        "header": {
+            "event_id": "e1",
+            "event_type": "im.message.receive_v1",
+            "token": "t",
+            "app_id": "cli_1",
+            "tenant_key": "acme",
+        },
         "event": {
-            "sender": {"sender_id": {"open_id": "ou_ada", "union_id": "on_ada"}, "sender_type": "user"},
+            "sender": {
+                "sender_id": {"open_id": "ou_ada", "union_id": "on_ada"},
+                "sender_type": "user",
+                "tenant_key": "acme",
+            },
             "message": {
                 "message_id": "om_1",
                 "create_time": "1609073151345",
@@ -58,6 +68,15 @@ def test_private_message_is_read() -> None:
         reply_to="om_1",
         received_at=1609073151.345,
     )
+
+
+@pytest.mark.parametrize(
+    ("of_sender", "outside"), [("acme", False), ("other", True), (None, True), ("", True)]
+)
+def test_sender_of_other_or_unknown_tenant_is_outside(of_sender: str | None, outside: bool) -> None:
+    given = event()
+    given["event"]["sender"]["tenant_key"] = of_sender
+    assert read(given).outside is outside
 
 
 def test_topic_is_a_separate_conversation() -> None:

@@ -1,0 +1,1 @@
+"""Who may use the bot, for what, and how much: decisions as pure functions, and their effects."""
