@@ -316,7 +316,7 @@ def _engine(inventory: Inventory, host: str) -> EngineSettings | None:
     if model is None:
         return None
     return _engine_settings(model).model_copy(
-        update={"states": _states(model), "gpu": engine_gpu(inventory, host)}
+        update={"states": _states(model, disk=states_disk(model)), "gpu": engine_gpu(inventory, host)}
     )
 
 
@@ -330,13 +330,15 @@ def _engine_settings(model: LocalModel) -> EngineSettings:
         memory_max=model.memory_max,
         memory_needed=needed.total if needed else None,
         embeddings=model.embeddings,
+        states=_states(model),
     )
 
 
-def _states(model: LocalModel) -> EngineStates | None:
+def _states(model: LocalModel, *, disk: int = 0) -> EngineStates | None:
+    """Return what an engine keeps; only that of the host's first model uses the disk."""
     if model.states == "none":
         return None
-    return EngineStates(memory=states_memory(model), disk=states_disk(model), days=model.states.days)
+    return EngineStates(memory=states_memory(model), disk=disk, days=model.states.days)
 
 
 def engine_gpu(inventory: Inventory, host: str) -> EngineGpu | None:
