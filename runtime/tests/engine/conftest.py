@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from clawd_runtime.engine.batching.computer import Feed
+from clawd_runtime.engine.batching.computer import Feed, StepInterrupted
 from clawd_runtime.engine.grammar.constraint import Constraint
 from clawd_runtime.engine.settings import EngineSettings
 from clawd_runtime.engine.values import SamplingParameters, TokenLogprob
@@ -63,12 +63,19 @@ class FakeModel:
         self.ready: set[int] = set()
         self.steps: list[tuple[Feed, ...]] = []
         self.fail_next = self.refuse_states = False
-        self.saves = self.restores = 0
+        self.saves = self.restores = self.interruptions = 0
         self.before_step = lambda: None
         self.closed = False
 
     def step(self, feeds: Sequence[Feed]) -> None:
+        self.interrupted = False
         self.before_step()
+        if self.interrupted:
+            lost = [] if self.divisible else [feed.seq for feed in feeds if feed.position]
+            for seq in lost:
+                self.held[seq] = []
+            self.interruptions += 1
+            raise StepInterrupted(lost)
         if self.fail_next:
             self.fail_next = False
             raise EngineError("failure of the test")
@@ -85,6 +92,9 @@ class FakeModel:
             if feed.draw:
                 self.ready.add(feed.seq)
         self.steps.append(tuple(feeds))
+
+    def interrupt(self) -> None:
+        self.interrupted = True
 
     def draw(self, seq: int, constraint: Constraint | None = None) -> int:
         assert seq in self.ready

@@ -14,10 +14,10 @@ from collections import deque
 from collections.abc import Callable, Collection
 from itertools import islice
 
-from clawd_runtime.engine.batching.computer import Computer, Feed
+from clawd_runtime.engine.batching.computer import Computer, Feed, StepInterrupted
 from clawd_runtime.engine.batching.contents import SlotContents, SlotSource
 from clawd_runtime.engine.batching.schedule import Share, next_batch, next_in_line
-from clawd_runtime.engine.batching.sequence import Sequence, Ticket
+from clawd_runtime.engine.batching.sequence import Sequence, Ticket, check_fits
 from clawd_runtime.engine.batching.slots import better_soon
 from clawd_runtime.engine.batching.step_costs import StepCosts
 from clawd_runtime.engine.metrics import EngineMetrics
@@ -104,7 +104,7 @@ class Batcher:
                 param="n",
             )
         for job, _ in jobs:
-            self._check_fits(job)
+            check_fits(job, self._computer.context_size)
         tickets = [Ticket(job, emit, time.monotonic()) for job, emit in jobs]
         with self._turn:
             if self._closed:
@@ -129,6 +129,8 @@ class Batcher:
         with self._turn:
             ticket.cancelled = self._news = True
             self._turn.notify()
+            if all(run.ticket.cancelled for run in self._running.values()):
+                self._computer.interrupt()
 
     def stalled(self, seconds: float) -> bool:
         """Return whether there is work and no step has ended for `seconds`, or the thread has died."""
@@ -143,20 +145,9 @@ class Batcher:
         with self._turn:
             self._closed = True
             self._turn.notify()
+            self._computer.interrupt()
         if self._thread.is_alive():
             self._thread.join()
-
-    def _check_fits(self, job: AnswerJob) -> None:
-        size = self._computer.context_size
-        if not job.prompt:
-            raise RequestError("the prompt is empty", param=job.field)
-        if len(job.prompt) + job.max_tokens > size:
-            raise RequestError(
-                f"context length exceeded: {len(job.prompt) + job.max_tokens} tokens requested "
-                f"({len(job.prompt)} in the {job.field}, {job.max_tokens} in the answer), {size} available",
-                code="context_length_exceeded",
-                param=job.field,
-            )
 
     def _retry_after(self) -> int:
         """Return the seconds until a slot is likely free, estimated from the age of the running answers."""
@@ -266,6 +257,9 @@ class Batcher:
         started = time.monotonic()
         try:
             self._computer.step(feeds)
+        except StepInterrupted as interrupted:
+            self._undo(feeds, interrupted)
+            return
         except Exception as error:
             self._fail_step(feeds, error)
             self._failed_steps += 1
@@ -295,6 +289,15 @@ class Batcher:
         run = self._running[share.seq]
         tokens = run.take(share.count)
         return Feed(share.seq, self._contents.count(share.seq), tokens, draw=not run.todo)
+
+    def _undo(self, feeds: list[Feed], interrupted: StepInterrupted) -> None:
+        """Put the tokens of an interrupted step back; fail the answers that have lost theirs."""
+        for feed in feeds:
+            run = self._running[feed.seq]
+            if feed.seq in interrupted.lost:
+                self._fail_alone(run, interrupted)
+            else:
+                run.todo = (*feed.tokens, *run.todo)
 
     def _write(self, run: Sequence) -> None:
         job, reasoning = run.ticket.job, run.text.reasoning

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +22,14 @@ class Feed:
     position: int
     tokens: Sequence[int]
     draw: bool
+
+
+class StepInterrupted(Exception):
+    """A step was interrupted; every sequence is as before it, except the `lost` ones, which hold nothing."""
+
+    def __init__(self, lost: Collection[int] = ()) -> None:
+        super().__init__("the step was interrupted")
+        self.lost = frozenset(lost)
 
 
 class Computer(Protocol):
@@ -44,8 +52,12 @@ class Computer(Protocol):
 
         Raises:
             EngineError: The step failed; the content of the sequences in `feeds` is then undefined.
+            StepInterrupted: `interrupt` was called.
 
         """
+
+    def interrupt(self) -> None:
+        """Make the step that is being computed, if any, end at once. May be called from any thread."""
 
     def draw(self, seq: int, constraint: Constraint | None = None) -> int:
         """Return the next token of `seq`, which was fed with `draw` in the last step.

@@ -10,6 +10,7 @@ from clawd_runtime.engine.llama.detokenize import TextStream
 from clawd_runtime.engine.states.prefixes import Tokens, as_tokens
 from clawd_runtime.engine.states.values import SavedState
 from clawd_runtime.engine.values import AnswerJob, Event, FinishReason, TokenLogprob, Usage
+from clawd_runtime.errors import RequestError
 from clawd_runtime.reasoning.splitter import ReasoningSplit
 
 
@@ -114,3 +115,22 @@ class Sequence:
     def usage(self) -> Usage:
         """Return the token counts of the answer so far."""
         return Usage(len(self.ticket.job.prompt), self.reused, self.written, self.reasoned)
+
+
+def check_fits(job: AnswerJob, context_size: int) -> None:
+    """Raise `RequestError` unless prompt and answer fit into the context.
+
+    Raises:
+        RequestError: They do not (`context_length_exceeded`), or there is no prompt.
+
+    """
+    if not job.prompt:
+        raise RequestError("the prompt is empty", param=job.field)
+    if len(job.prompt) + job.max_tokens > context_size:
+        raise RequestError(
+            f"context length exceeded: {len(job.prompt) + job.max_tokens} tokens requested "
+            f"({len(job.prompt)} in the {job.field}, {job.max_tokens} in the answer), "
+            f"{context_size} available",
+            code="context_length_exceeded",
+            param=job.field,
+        )

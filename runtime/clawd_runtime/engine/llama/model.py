@@ -14,7 +14,7 @@ from typing import Any, Literal
 import llama_cpp
 import numpy as np
 
-from clawd_runtime.engine.batching.computer import Feed, Offload, Opened
+from clawd_runtime.engine.batching.computer import Feed, Offload, Opened, StepInterrupted
 from clawd_runtime.engine.grammar.constraint import Constraint
 from clawd_runtime.engine.llama import mapping
 from clawd_runtime.engine.llama.backends import load_backends, require_gpu
@@ -33,6 +33,8 @@ STEP_CAPACITY = 256
 
 # Put before a text to find out which tokens a tokenizer inserts at the beginning; no token spans it.
 _LINE_BREAK = "\n"
+
+_ABORTED = 2  # returned by llama_decode
 
 
 def open_model(settings: EngineSettings) -> Opened:
@@ -118,6 +120,14 @@ class LlamaModel:
         self.divisible = not (
             llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)
         )
+        # llama.cpp asks several hundred times a step whether to abort: not Python, but a function of C that
+        # returns the number in a text.
+        self._interrupted = ctypes.create_string_buffer(b"0")
+        asked = ctypes.cast(ctypes.CDLL(None).atoi, ctypes.c_void_p).value
+        self._is_interrupted = llama_cpp.ggml_abort_callback(asked)
+        llama_cpp.llama_set_abort_callback(
+            self._context, self._is_interrupted, ctypes.cast(self._interrupted, ctypes.c_void_p)
+        )
         self._samplers: dict[int, Any] = {}
         self._rows: dict[int, int] = {}
         self._pieces: dict[int, bytes] = {}
@@ -175,10 +185,12 @@ class LlamaModel:
 
         Raises:
             EngineError: llama.cpp failed; the content of the sequences in `feeds` is then undefined.
+            StepInterrupted: `interrupt` was called.
 
         """
         batch, row = self._batch, 0
         self._rows.clear()
+        self._interrupted.value = b"0"
         for feed in feeds:
             for offset, token in enumerate(feed.tokens):
                 batch.token[row] = token
@@ -193,10 +205,18 @@ class LlamaModel:
         batch.n_tokens = row
         with capture_log() as complaints:
             code = llama_cpp.llama_decode(self._context, batch)
+        if code == _ABORTED:
+            raise StepInterrupted(
+                [feed.seq for feed in feeds if self.keep(feed.seq, feed.position) != feed.position]
+            )
         if code != 0:
             raise EngineError(
                 f"llama_decode failed with code {code}: {complaints.text() or 'no reason given'}"
             )
+
+    def interrupt(self) -> None:
+        """Make the step that is being computed, if any, end at once. May be called from any thread."""
+        self._interrupted.value = b"1"
 
     def draw(self, seq: int, constraint: Constraint | None = None) -> int:
         """Return the next token of `seq`, which was fed with `draw` in the last step.

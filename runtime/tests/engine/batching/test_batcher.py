@@ -173,6 +173,40 @@ def test_answers_are_computed_in_one_batch(started, fake_model):
     assert any(len(step) == 3 for step in model.steps)
 
 
+@pytest.mark.parametrize("divisible", [True, False])
+def test_step_of_cancelled_answers_is_interrupted(started, fake_model, answer_of, divisible):
+    model = fake_model(parallel=2)
+    model.divisible = divisible
+    gate = Gate(model)
+    batcher = started(model)
+    first, second = ask(batcher, [5] * 30), ask(batcher, [6] * 30)
+    assert gate.reached.wait(WAIT)
+    batcher.cancel(first.ticket)
+    batcher.cancel(second.ticket)
+    gate.open()
+    assert ask(batcher, [5] * 30).result()[0] == answer_of([5] * 30, 30)
+    assert model.interruptions <= 1
+    assert first.events.empty()
+    assert second.events.empty()
+
+
+def test_interrupted_step_is_computed_again_for_others(started, fake_model, answer_of):
+    """An answer may be submitted between the interruption and its step."""
+    model = fake_model(parallel=2)
+    batcher = started(model)
+    left = [3]
+
+    def interrupt_some() -> None:
+        if left[0]:
+            left[0] -= 1
+            model.interrupt()
+
+    model.before_step = interrupt_some
+    text, _ = ask(batcher, [7] * 100).result()
+    assert text == answer_of([7] * 100, 30)
+    assert model.interruptions == 3
+
+
 def test_cancel_frees_slot_for_waiting_job(started, fake_model, answer_of):
     model = fake_model(parallel=1)
     gate = Gate(model)

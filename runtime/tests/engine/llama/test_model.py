@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import queue
 import struct
+import threading
 from typing import Any
 
 import pytest
 
 from clawd_runtime.engine.batching.batcher import Batcher
-from clawd_runtime.engine.batching.computer import Feed
+from clawd_runtime.engine.batching.computer import Feed, StepInterrupted
 from clawd_runtime.engine.batching.slots import common_prefix
 from clawd_runtime.engine.llama import quantise as quantising
 from clawd_runtime.engine.llama.backends import load_backends
@@ -304,6 +305,32 @@ def conversation(model, prompt_of):
     for seq in range(model.parallel):
         model.keep(seq, 0)
     return [prompt_of(SYSTEM, PromptMessage("user", question)) for question in QUESTIONS]
+
+
+def test_interrupted_step_leaves_sequences_as_they_were(model, conversation):
+    prompt, rest = conversation[0][:-64], conversation[0][-64:]
+    read(model, 0, prompt)
+    outcomes: list[bool] = []
+    step = threading.Thread(target=lambda: outcomes.append(interrupted_step(model, rest, len(prompt))))
+    step.start()
+    while step.is_alive():
+        model.interrupt()
+    assert outcomes == [True]
+    answers = []
+    for seq in (0, 1):
+        if seq:
+            read(model, seq, prompt)
+        read(model, seq, rest, at=len(prompt))
+        answers.append(continued(model, seq, len(prompt) + 64))
+    assert answers[0] == answers[1]
+
+
+def interrupted_step(model: LlamaModel, tokens: tuple[int, ...], at: int) -> bool:
+    try:
+        model.step([Feed(0, at, tokens, draw=True)])
+    except StepInterrupted as interrupted:
+        return not interrupted.lost
+    return False
 
 
 def test_saved_state_continues_with_the_same_tokens(model, conversation):
