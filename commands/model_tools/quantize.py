@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from commands.model_tools.arguments import (
     force_option,
     json_option,
-    model_argument,
     output_option,
     requantize_option,
 )
@@ -19,14 +19,18 @@ from commands.running import in_json, print_json
 from inventory.errors import ClawdError
 from provision.model_tools.kinds import KINDS
 
+if TYPE_CHECKING:
+    from provision.model_tools.quantisation import ConversionTarget, Quantisation
+
 EXAMPLES = """Examples:
   clawd-provision model quantize qwen2.5-1.5b-f16.gguf --to Q4_K_M       writes qwen2.5-1.5b-q4_k_m.gguf
   clawd-provision model quantize model-q8_0.gguf --to Q4_0 --requantize  the source has lost precision already
+  clawd-provision model quantize Qwen2.5-1.5B-Instruct/ --to Q4_K_M --python ~/converter/bin/python
 """
 
 
 @click.command(cls=CommandWithExamples, epilog=EXAMPLES)
-@model_argument
+@click.argument("source", type=click.Path(path_type=Path), metavar="FILE|FOLDER")
 @click.option(
     "--to",
     "kind",
@@ -36,23 +40,32 @@ EXAMPLES = """Examples:
 )
 @output_option
 @requantize_option
+@click.option(
+    "--python",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Python with PyTorch and Transformers, for a folder of safetensors.",
+)
+@click.option("--trust-code", is_flag=True, help="Accept a folder with code, which the converter may run.")
 @force_option
 @json_option
-def quantize(
-    file: Path, kind: str, output: Path | None, requantize: bool, force: bool, as_json: bool
-) -> None:
+def quantize(source: Path, kind: str, as_json: bool, **given: Any) -> None:
     """Write a model in another quantisation, with llama.cpp.
 
-    The file appears when it is complete. How much quality it costs: `model evaluate`.
+    From a GGUF file, or from a folder of safetensors with llama.cpp's converter. The file appears when it is
+    complete. How much quality it costs: `model evaluate`.
     """
     from provision.model_tools import quantisation
 
     with in_json(as_json):
-        allow(file, requantize=requantize)
-        path = output or quantisation.default_target(file, kind)
-        target = quantisation.ConversionTarget(path, kind, force)
-        with computing() as (worker, progress):
-            made = quantisation.quantise(file, target, worker, progress)
+        path = given["output"] or quantisation.default_target(source, kind)
+        target = quantisation.ConversionTarget(path, kind, given["force"])
+        if source.is_dir():
+            made = from_folder(source, target, given["python"], trust_code=given["trust_code"])
+        else:
+            allow(source, requantize=given["requantize"])
+            with computing() as (worker, progress):
+                made = quantisation.quantise(source, target, worker, progress)
     if as_json:
         print_json(made.to_json())
         return
@@ -60,6 +73,23 @@ def quantize(
     from provision.reporting.terminal import stdout_console
 
     show_quantisation(stdout_console(), made)
+
+
+def from_folder(
+    folder: Path, target: ConversionTarget, python: Path | None, *, trust_code: bool
+) -> Quantisation:
+    """Return the quantisation of a folder of safetensors."""
+    from provision.artifacts.converter import converter
+    from provision.local.cache import Cache
+    from provision.model_tools import quantisation, safetensors
+
+    safetensors.check_folder(folder, trust_code=trust_code)
+    python = safetensors.check_python(python)
+    with computing() as (worker, progress):
+        program = converter(Cache.default(), progress)
+        return quantisation.quantise_folder(
+            folder, target, worker, safetensors.Converter(program, python), progress
+        )
 
 
 def allow(file: Path, *, requantize: bool) -> None:

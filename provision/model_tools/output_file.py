@@ -65,7 +65,7 @@ def check_space(folder: Path, needed: int) -> None:
 def _remove_leftovers(target: Path) -> None:
     """Remove the incomplete files of processes that no longer run."""
     for left in target.parent.glob(f".{_escaped(target.name)}.*.partial*"):
-        number = left.name.removesuffix(".work").removesuffix(".partial").rpartition(".")[2]
+        number = left.name.removeprefix(f".{target.name}.").partition(".")[0]
         if number.isdigit() and not _runs(int(number)):
             with suppress(OSError):
                 left.unlink()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from provision.local.report_progress import ReportProgress, silent
 from provision.model_tools.inspection import check_exists
 from provision.model_tools.kinds import KINDS
 from provision.model_tools.output_file import written
+from provision.model_tools.safetensors import Converter
 from provision.model_tools.worker import ToolWorker
 
 _AT_END = re.compile(rf"[-_.](?:{'|'.join(KINDS)}|FP32|FP16)$", re.IGNORECASE)
@@ -63,8 +65,10 @@ class Quantisation:
 
 def default_target(source: Path, kind: str, mark: str = "") -> Path:
     """Return the path next to `source` with `kind` in its name in place of the source's own quantisation."""
-    stem = _AT_END.sub("", source.stem)
-    return source.with_name(f"{stem}{mark}-{kind.lower()}.gguf")
+    if source.is_dir():
+        source = source.resolve()
+    name = _AT_END.sub("", source.name.removesuffix(".gguf"))
+    return source.with_name(f"{name}{mark}-{kind.lower()}.gguf")
 
 
 def quantise(
@@ -98,6 +102,28 @@ def quantise(
         int(made["fallback"]),
         time.monotonic() - started,
     )
+
+
+def quantise_folder(
+    folder: Path,
+    target: ConversionTarget,
+    worker: ToolWorker,
+    converter: Converter,
+    progress: ReportProgress = silent,
+) -> Quantisation:
+    """Convert a folder of safetensors to GGUF and write it, quantised, to `target`.
+
+    Raises `ClawdError` as `quantise`, and when the conversion fails.
+    """
+    whole = target.path.parent / f".{target.path.name}.{os.getpid()}.partial.whole"
+    started = time.monotonic()
+    try:
+        with written(target.path, replace=target.replace) as partial:
+            converter.convert(folder, whole, progress)
+            made = quantise(whole, replace(target, path=partial), worker, progress)
+    finally:
+        whole.unlink(missing_ok=True)
+    return replace(made, source=folder, target=target.path, seconds=time.monotonic() - started)
 
 
 def check_other(source: Path, target: Path) -> None:

@@ -32,7 +32,8 @@ def lines(made: Quantisation) -> Iterator[Text]:
             f"  {made.fallback} of {made.after.tensors} tensors have a shape that {made.kind} does not "
             "allow: they got a larger type"
         )
-    yield Text(f"hint: compare the quality: clawd-provision model evaluate {made.source} {made.target}")
+    files = str(made.target) if made.source.is_dir() else f"{made.source} {made.target}"
+    yield Text(f"hint: measure the quality: clawd-provision model evaluate {files}")
 
 
 def types_of(header: GgufHeader) -> str:
