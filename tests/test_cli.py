@@ -19,6 +19,7 @@ import pytest
 import cli as program
 from inventory.errors import ConnectError, LockHeldError
 from provision import pipeline
+from provision.console_link import PageLink
 from provision.local import concurrency
 from provision.plan import HostPlan, Plan, PlannedOperation
 from provision.run import Exit, Outcome, Run
@@ -412,6 +413,27 @@ def test_history_reports_unreachable_hosts(
     unreachable.clear()
     assert in_process("history", "-i", "prod", "--json") == 0
     assert json.loads(capsys.readouterr().out)["exit"] == 0
+
+
+def test_link_is_printed_alone_on_standard_output(
+    in_process: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def page_link(_: object, user: str, minutes: int, __: float) -> PageLink:
+        asked.append((user, minutes))
+        return PageLink("https://bot.example.com/console/#login=token", Path("/ca.pem"))
+
+    monkeypatch.setattr("provision.console_link.page_link", page_link)
+    assert in_process("console", "link", "-i", "prod", "--user", "ada", "--minutes", "60") == 0
+    captured = capsys.readouterr()
+    assert captured.out == "https://bot.example.com/console/#login=token\n"
+    assert "for ada; it works once, within 60 minutes" in captured.err
+    assert "until they trust the authority in /ca.pem" in captured.err
+    assert asked == [("ada", 60)]
+    assert in_process("console", "link", "-i", "prod", "--user", "x" * 129) == 1
+    assert in_process("console", "link", "-i", "prod", "--minutes", "1439") == 1
+    assert len(asked) == 1
 
 
 def test_chat_continues_after_an_answer_that_failed(

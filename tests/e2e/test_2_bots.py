@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from functools import partial
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.e2e.deployment import World
@@ -44,6 +46,28 @@ def test_chat_is_answered_by_both_hosts(deployed: World) -> None:
         done = deployed.run("chat", "-i", f"only-{host}", "--message", QUESTION)
         assert done.returncode == 0, done.stderr
         assert "Paris" in done.stdout
+
+
+def test_link_opens_a_chat_in_the_browser_that_the_model_answers(deployed: World) -> None:
+    deployed.inventory("only-bot1", hosts=("bot1",))
+    printed = deployed.run("console", "link", "-i", "only-bot1", "--user", "ada")
+    assert printed.returncode == 0, printed.stderr
+    address, _, token = printed.stdout.strip().partition("#login=")
+    assert address == f"https://{deployed.address('bot1')}/console/"
+    authority = printed.stderr.rstrip().rpartition(" ")[2]
+    headers = {"Sec-Fetch-Site": "same-origin"}
+    with httpx.Client(
+        verify=ssl.create_default_context(cafile=authority), headers=headers, timeout=SECONDS
+    ) as browser:
+        assert "composer" not in browser.get(address).text
+        assert browser.post(f"{address}session", json={"token": token}).status_code == 204
+        page = browser.get(address)
+        assert "composer" in page.text
+        assert page.headers.get_list("Content-Security-Policy")[0].startswith("default-src 'none'; script")
+        question = {"text": QUESTION, "conversation": "e2e", "id": "1"}
+        assert "Paris" in browser.post(f"{address}messages", json=question).text
+        assert "Paris" in browser.get(address, params={"c": "e2e"}).text
+        assert browser.post(f"{address}session", json={"token": token}).status_code == 401
 
 
 def sent_after(telegram: Control, count: int) -> list[dict[str, Any]]:

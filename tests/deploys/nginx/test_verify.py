@@ -38,6 +38,7 @@ ASKING: tuple[Check, ...] = (
     verify.test_health_is_passed_to_a_bot,
     verify.test_webhooks_reach_a_bot_that_refuses_strangers,
     verify.test_paths_with_a_list_are_closed_to_others,
+    verify.test_page_in_the_browser_is_served_only_where_it_is_declared,
     verify.test_the_page_is_there_only_during_maintenance,
     verify.test_names_that_are_not_declared_are_refused,
     hidden,
@@ -45,11 +46,11 @@ ASKING: tuple[Check, ...] = (
 """The checks that ask nginx by its name."""
 
 
-def problem_of(check: Check, https_port: int, http_port: int) -> str:
+def problem_of(check: Check, https_port: int, http_port: int, *, page: bool = False) -> str:
     """Return the problem that a check reports of what is on these ports; empty when it passes."""
     ports = {"https_port": https_port, "http_port": http_port}
     try:
-        check(Here(), settings_of(("127.0.0.1:1",), public_name="bot.test", **ports))
+        check(Here(), settings_of(("127.0.0.1:1",), public_name="bot.test", page=page, **ports))
     except CheckFailed as failed:
         return failed.problem
     return ""
@@ -127,3 +128,17 @@ def test_checks_pass_with_a_real_nginx(tmp_path: Path) -> None:
             hidden,
         ):
             assert problem_of(check, front.https_port, front.http_port) == ""
+
+
+@pytest.mark.parametrize(
+    ("served", "declared", "found"),
+    [(True, True, ""), (False, False, ""), (True, False, "[200, 301]"), (False, True, "[404, 404]")],
+)
+def test_check_of_the_page_finds_one_that_is_not_declared_or_missing(
+    tmp_path: Path, *, served: bool, declared: bool, found: str
+) -> None:
+    check = verify.test_page_in_the_browser_is_served_only_where_it_is_declared
+    with bot() as answering, nginx(tmp_path, [answering], page=served) as front:
+        problem = problem_of(check, front.https_port, front.http_port, page=declared)
+    assert problem.startswith(f"/console/ and /console are answered with {found}" if found else "")
+    assert bool(problem) == bool(found)
