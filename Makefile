@@ -155,7 +155,7 @@ up: packages $(VENV)/.engine $(MODEL)   ## start throwaway Debian hosts with the
 	@echo; echo "you> $(QUESTION)"
 	@printf 'bot> '; $(RUN) chat --inventory $(INVENTORY) --message "$(QUESTION)"
 	@echo; echo "Chat in the browser with this link; it works once, within an hour:"
-	@$(RUN) console link --inventory $(INVENTORY) --minutes 60 2>/dev/null
+	@$(RUN) console link --inventory $(INVENTORY) --minutes 60
 	@echo; echo "Try:   $(RUN) chat -i $(INVENTORY)      talk to the bot in the terminal"
 	@echo "       $(RUN) console link -i $(INVENTORY)    another link for the browser"
 	@echo "       $(RUN) sandbox ssh          look around on the host"

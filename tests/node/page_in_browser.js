@@ -59,6 +59,25 @@ const scenarios = {
     return { address, cookie: cookies[0], seen };
   },
 
+  async elsewhere(browser, given) {
+    const page = await open(browser, given);
+    await logIn(page, given.links[0]);
+    await page.goto("about:blank");
+    await page.setContent(`<a href="${given.url}/console/">to the bot</a>`);
+    await page.click("a");
+    await page.waitForSelector("#composer");
+    return { user: await page.locator(".user").innerText() };
+  },
+
+  async change(browser, given) {
+    const page = await open(browser, given);
+    await logIn(page, given.links[0]);
+    const first = await page.locator(".user").innerText();
+    await page.goto(given.links[1]);
+    await page.waitForFunction((before) => document.querySelector(".user")?.textContent !== before, first);
+    return { first, second: await page.locator(".user").innerText(), address: page.url() };
+  },
+
   async chat(browser, given) {
     const page = await open(browser, given);
     await logIn(page, given.links[0]);

@@ -165,6 +165,15 @@ def test_link_logs_in_once_and_leaves_no_token_behind(page: Page) -> None:
     assert seen["seen"] == ""
 
 
+def test_link_on_another_site_leads_to_the_session(page: Page) -> None:
+    assert page.in_browser("elsewhere") == {"user": "elsewhere"}
+
+
+def test_link_of_another_user_replaces_the_session(page: Page) -> None:
+    seen = page.in_browser("change")
+    assert seen == {"first": "change", "second": "change 2", "address": f"{page.url}/console/"}
+
+
 def test_enter_sends_and_answer_is_formatted_and_announced(page: Page) -> None:
     seen = page.in_browser("chat")
     assert seen["focused"] == "question"

@@ -39,13 +39,13 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class ShownChat:
-    """What the page shows of a user: the conversations, and one of them with its turns."""
+    """What the page shows of a user: the conversations, and one of them with its newest turns."""
 
     user: str
     overview: Overview
     thread: str
     turns: Sequence[tuple[str, str]]
-    is_whole: bool = True
+    has_earlier: bool = False
 
     @property
     def open(self) -> tuple[OpenQuestion, ...]:
@@ -65,8 +65,7 @@ def asset(name: str) -> Asset | None:
 def chat_page(chat: ShownChat, texts: PageTexts, language: PageLanguage) -> str:
     """Return the page of a user who is logged in."""
     title = _title_of(chat, texts)
-    turns = "".join(_turn(role, text, texts) for role, text in newest(chat.turns, whole=chat.is_whole))
-    hidden = len(newest(chat.turns, whole=chat.is_whole)) < len(chat.turns)
+    turns = "".join(_turn(role, text, texts) for role, text in chat.turns)
     waiting = "".join(_turn("user", question.text, texts) for question in chat.open)
     return _template("chat.html").substitute(
         _common(texts, language),
@@ -76,7 +75,7 @@ def chat_page(chat: ShownChat, texts: PageTexts, language: PageLanguage) -> str:
         user=escape(chat.user),
         conversation=escape(chat.thread),
         open=escape(json.dumps([_open(question) for question in chat.open], ensure_ascii=False)),
-        earlier=_earlier(chat, texts) if hidden else "",
+        earlier=_earlier(chat, texts) if chat.has_earlier else "",
         turns=turns + waiting or _welcome(texts),
     )
 
@@ -86,10 +85,8 @@ def logged_out_page(texts: PageTexts, language: PageLanguage) -> str:
     return _template("logged_out.html").substitute(_common(texts, language))
 
 
-def newest(turns: Sequence[tuple[str, str]], *, whole: bool) -> Sequence[tuple[str, str]]:
-    """Return the newest turns, unless all are wanted: to render hundreds takes seconds."""
-    if whole:
-        return turns
+def newest(turns: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+    """Return the newest turns, which are shown first: to render hundreds takes seconds."""
     characters, first = 0, len(turns)
     for role_and_text in reversed(turns[-SHOWN_TURNS:]):
         characters += len(role_and_text[1])

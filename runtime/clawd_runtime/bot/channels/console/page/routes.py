@@ -37,6 +37,7 @@ from clawd_runtime.bot.channels.console.page.rendering import (
     asset,
     chat_page,
     logged_out_page,
+    newest,
 )
 from clawd_runtime.bot.channels.console.page.sessions import Sessions, forget, is_from_page, remember
 from clawd_runtime.bot.channels.console.page.texts import TEXTS, PageLanguage, PageTexts, page_language
@@ -139,7 +140,15 @@ class ConsolePage:
             turns = await self._pages.turns(user, thread) if thread else ()
         except StoreError:
             return HTMLResponse(texts.failed, 503, headers={**headers, "Retry-After": "5"})
-        chat = ShownChat(user, overview, thread or uuid.uuid4().hex, turns, "all" in request.query_params)
+        outbound = self._context().outbound
+        shown = turns if "all" in request.query_params else newest(turns)
+        chat = ShownChat(
+            user,
+            overview,
+            thread or uuid.uuid4().hex,
+            [(role, outbound.value(text)) for role, text in shown],
+            has_earlier=len(shown) < len(turns),
+        )
         return HTMLResponse(await asyncio.to_thread(chat_page, chat, texts, language), headers=headers)
 
     async def _asset(self, request: Request) -> Response:
@@ -166,6 +175,7 @@ class ConsolePage:
         if session is None:
             self._report("link", "console: refused the link of a user: invalid or already used")
             return _refusal(401, texts.link_invalid)
+        await self._sessions.log_out(self._pages, request)
         response = Response(status_code=204, headers=HEADERS)
         remember(response, session)
         return response

@@ -21,6 +21,7 @@ from starlette.responses import Response
 from clawd_runtime.bot.channels.console.token import InvalidToken, token_of
 from clawd_runtime.bot.ports import Inbox, PageStore
 from clawd_runtime.bot.text.unicode import whole_characters
+from clawd_runtime.errors import StoreError
 
 AUDIENCE = "console-page"
 """The audience of the links' tokens, which the console's API does not accept."""
@@ -36,14 +37,20 @@ class Sessions:
         self._secret = secret.encode()
 
     async def log_in(self, inbox: Inbox, pages: PageStore, token: str) -> str | None:
-        """Return a new session for the token of a link; None if it is invalid, or was used before."""
+        """Return a new session for the token of a link; None if it is invalid, or was used before.
+
+        Raise `StoreError` if its use cannot be stored.
+        """
         now = time.time()
         try:
             claims = token_of(token, self._secret, now, AUDIENCE)
         except InvalidToken:
             return None
         used = hashlib.sha256(json.dumps([AUDIENCE, claims.user, claims.id]).encode()).hexdigest()
-        if await inbox.use_token(used, AUDIENCE, claims.expires_at) != "new":
+        use = await inbox.use_token(used, AUDIENCE, claims.expires_at)
+        if use == "full":
+            raise StoreError("too many unexpired tokens")
+        if use != "new":
             return None
         session = secrets.token_urlsafe(32)
         await pages.begin_session(self._stored(session), whole_characters(claims.user), now + LIFETIME)

@@ -113,17 +113,17 @@ def turns(page: str) -> list[str]:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, model: Model | None = None, *, limit: int = 1000, **settings: Any
+    folder: Path, model: Model | None = None, *, limit: int = 1000, page: bool = True, **context: Any
 ) -> AsyncIterator[Callable[..., Browser]]:
     """Serve the page; yield a function that opens a browser."""
     async with httpx.AsyncClient() as http:
         # The channel needs the store and the chain needs the channel, so the store is set afterwards.
         credentials = Credentials({"console-jwt-secret": SECRET})
-        context = ChannelContext(None, http, credentials, None)  # type: ignore[arg-type]
-        channel = ConsoleChannel(ConsoleSettings(**{"page": True, **settings}), context)
+        before = ChannelContext(None, http, credentials, None)  # type: ignore[arg-type]
+        channel = ConsoleChannel(ConsoleSettings(page=page), before)
         chain = Chain(folder, channel, answerer=model or Model(), limit=limit, language="auto")
         pages = StoredPages(chain.database)
-        channel.context = ChannelContext(chain.store, http, credentials, None, pages=pages)
+        channel.context = ChannelContext(chain.store, http, credentials, None, pages=pages, **context)
         app = httpx.ASGITransport(Starlette(routes=list(channel.routes())))
         clients: list[httpx.AsyncClient] = []
 
@@ -210,6 +210,15 @@ async def test_log_out_ends_the_session_itself(browser: Browser) -> None:
     response = await browser.post("session/end", {})
     assert response.status_code == 204
     assert "composer" not in await browser.page()
+    browser.client.cookies.set(sessions.COOKIE, kept, domain="bot.example.com")
+    assert "composer" not in await browser.page()
+
+
+async def test_new_login_ends_the_session_before_it(browser: Browser) -> None:
+    await browser.log_in("ada")
+    kept = browser.client.cookies[sessions.COOKIE]
+    await browser.log_in("bob")
+    browser.client.cookies.clear()
     browser.client.cookies.set(sessions.COOKIE, kept, domain="bot.example.com")
     assert "composer" not in await browser.page()
 
@@ -384,6 +393,18 @@ async def test_text_of_people_and_models_is_never_html(tmp_path: Path, text: str
     assert turns(page)[0] == f"You{text}"
     assert re.findall(r"<(script|img)\b[^>]*", page) == ["script"]
     assert "onerror=alert(1)>" not in page
+
+
+async def test_earlier_answers_are_shown_as_the_policy_allows_now(tmp_path: Path) -> None:
+    class Masking:
+        def value(self, value: Any) -> Any:
+            return value.replace("secret", "*****")
+
+    async with serving(tmp_path, Model("the secret"), outbound=Masking()) as opened:
+        browser = opened()
+        await browser.log_in()
+        assert shown(await browser.ask("hello")) == "<p>the *****</p>"
+        assert turns(await browser.page("?c=c1")) == ["Youhello", "Assistantthe *****"]
 
 
 async def test_long_conversation_is_shown_in_part_at_first(

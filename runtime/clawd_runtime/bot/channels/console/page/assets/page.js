@@ -33,6 +33,7 @@
   }
 
   async function messageOf(response) {
+    if (response.status >= 500) return texts.failed;
     try {
       return (await response.json()).message || texts.failed;
     } catch {
