@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from provision.artifacts.host_kind import HostKind
 from provision.artifacts.release import release_for
 from provision.local.cache import Cache
 from provision.local.report_progress import ReportProgress, silent
+
+_KEPT_FOR = 86400.0
+"""Seconds for which another release stays unpacked after its last use: it takes 120 MB."""
 
 
 def site_packages(cache: Cache, progress: ReportProgress = silent) -> Path:
@@ -39,5 +43,12 @@ def site_packages(cache: Cache, progress: ReportProgress = silent) -> Path:
                 with cache.making("toolbox", key) as work:
                     # The archive was built by this program; Debian 12's Python 3.11 lacks tarfile's filters.
                     shutil.unpack_archive(release.archive.archive, work, "gztar")
+                _remove_older(folder, kind)
     cache.used(folder)
     return folder / "site-packages"
+
+
+def _remove_older(folder: Path, kind: HostKind) -> None:
+    for other in folder.parent.glob(f"{kind}-*"):
+        if other != folder and other.stat().st_mtime < time.time() - _KEPT_FOR:
+            shutil.rmtree(other, ignore_errors=True)

@@ -26,6 +26,8 @@ COMFORTABLE = 5.0
 """Tokens a second that people read along with."""
 PROMPT = 200
 """Tokens of a prompt whose first answer token is estimated."""
+PATIENCE = 10.0
+"""Seconds that people wait for that token."""
 CORE_BANDWIDTH, MOST_BANDWIDTH = 17e9, 80e9
 """Bytes a second that one core reads, and that all cores of a server read together."""
 CORE_ARITHMETIC = 50e9
@@ -176,7 +178,7 @@ def _tier_fit(
     place: ComputePlace = "GPU" if is_on_gpu else "processor"
     needed, available = (of_gpu, gpu) if is_on_gpu else (taken.total, left)
     generation, prompt = _speeds(model, taken, place, cores)
-    verdict, why = _verdict(needed, available, generation)
+    verdict, why = _verdict(needed, available, generation, prompt)
     if gpu is not None and not is_on_gpu:
         why += f"; the GPU has {size(gpu)}, too little for {size(of_gpu)}"
     if context < settings.context:
@@ -202,14 +204,19 @@ def _speeds(
 
 
 def _verdict(
-    needed: int, available: int | None, generation: tuple[float, float] | None
+    needed: int,
+    available: int | None,
+    generation: tuple[float, float] | None,
+    prompt: tuple[float, float] | None,
 ) -> tuple[FitVerdict, str]:
     if available is None:
         return "unknown", "its memory is not declared: declare `memory:` of the host, or pass --connect"
     if needed > available:
         return "no", f"{size(needed)} needed, {size(max(available, 0))} left by other components and headroom"
-    if generation is None:
+    if generation is None or prompt is None:
         return "unknown", "it fits; its cores are not declared: declare `cores:`, or pass --connect"
     if generation[1] < COMFORTABLE:
         return "slow", "it fits, but answers appear more slowly than people read"
+    if PROMPT / prompt[1] > PATIENCE:
+        return "slow", f"it fits, but answers begin only {PROMPT / prompt[1]:.0f} s after a new prompt"
     return "good", "it fits" if generation[0] >= COMFORTABLE else "it fits, and is just fast enough to read"

@@ -69,7 +69,7 @@ def test_server_of_4_gb_runs_no_tier_and_the_reason_has_the_arithmetic() -> None
 
 @pytest.mark.parametrize(
     ("cores", "memory", "recommended"),
-    [(8, "16G", "light"), (16, "32G", "balanced"), (4, "128G", "balanced")],
+    [(8, "16G", "light"), (16, "32G", "balanced"), (4, "128G", "light")],
 )
 def test_largest_tier_that_fits_and_is_fast_enough_is_recommended(
     cores: int, memory: str, recommended: str
@@ -85,6 +85,13 @@ def test_tier_that_fits_but_is_too_slow_is_not_recommended() -> None:
     assert professional.generation is not None
     assert professional.generation[1] < 5
     assert "more slowly than people read" in professional.why
+
+
+def test_tier_whose_answers_begin_late_is_not_recommended() -> None:
+    found = fits(with_host(cores=2, memory="24G"))
+    assert tier(found, "light").verdict == "slow"
+    assert "answers begin only 15 s after a new prompt" in tier(found, "light").why
+    assert found.recommended is None
 
 
 def test_gpu_with_enough_memory_computes_the_model() -> None:
