@@ -265,6 +265,8 @@ class Worker:
         inbound = task.inbound
         check = self._policy.check(f"{channel.name} message {task.seq}")
         try:
+            # Before it waits for a model, whose places a slow guard model must not hold.
+            await check.admit(ask.prompt(()))
             async with (
                 AnswerStream(self._store, channel, task) as stream,
                 self._admitted(task, channel, ask, stream) as admission,

@@ -86,15 +86,21 @@ class MessageCheck:
         self._guard_model = guard_model
         self._answer = AnswerCheck(policy)
 
-    async def question(self, text: str) -> CheckedQuestion:
-        """Return the question as a model may see it; raise `QuestionBlocked` if it may not."""
+    async def admit(self, text: str) -> None:
+        """Check a question before it waits for a model; raise `QuestionBlocked` if no model may see it.
+
+        The guard model sees what the rules leave of it.
+        """
         hits = await _aside(self._policy.rules.hits, text)
         self._note("question", hits)
-        for hit in hits:
-            if hit.acts and hit.action == "block":
-                raise QuestionBlocked(hit.rule, hit.notice)
+        _refuse_blocked(hits)
+        await self._judge(without(text, hits))
+
+    async def question(self, text: str) -> CheckedQuestion:
+        """Return an admitted question as a model may see it; raise `QuestionBlocked` if it may not."""
+        hits = await _aside(self._policy.rules.hits, text)
+        _refuse_blocked(hits)
         checked = without(text, hits)
-        await self._judge(checked)
         notices = dict.fromkeys(
             hit.notice for hit in hits if not hit.shadow and hit.notice != PolicyMessage()
         )
@@ -144,6 +150,12 @@ def _note(counter: HitCounter, policy: Policy, stage: PolicyStage, message: str,
             "policy: %s of %s: %s by rule %s%s, %d times, version %s",
             *(stage, message, action, rule, f", entry {entry!r}" if entry else "", count, policy.version),
         )
+
+
+def _refuse_blocked(hits: Iterable[Hit]) -> None:
+    for hit in hits:
+        if hit.acts and hit.action == "block":
+            raise QuestionBlocked(hit.rule, hit.notice)
 
 
 async def _aside(check: Callable[[str], T], text: str) -> T:

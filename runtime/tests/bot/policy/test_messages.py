@@ -184,6 +184,48 @@ async def test_guard_model_decides(
     assert (channel.texts != ["ok"]) is blocked
 
 
+async def test_slow_guard_model_holds_no_place_of_a_model(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+
+    class SlowForOne:
+        def __init__(self) -> None:
+            self.released = asyncio.Event()
+
+        async def ask(self, settings: ClassifierPart, text: str) -> str:
+            if text == "slow":
+                await self.released.wait()
+            return "safe"
+
+    guard = SlowForOne()
+    classifier = {"endpoint": "https://guard.invalid/v1", "model": "guard", "seconds": 60.0}
+    chain = Chain(
+        tmp_path, channel, at_once=1, policy=policy(tmp_path, classifier=classifier), guard_model=guard
+    )
+    async with running(chain):
+        await chain.store.store(message("1", "slow", chat="1"))
+        await chain.store.store(message("2", "quick", chat="2"))
+        async with asyncio.timeout(10):
+            while channel.texts != ["re: quick"]:
+                await asyncio.sleep(0.005)
+        guard.released.set()
+        await chain.settled()
+    assert channel.texts == ["re: quick", "re: slow"]
+
+
+async def test_guard_model_sees_what_the_rules_leave(tmp_path: Path) -> None:
+    judge = Judge("safe")
+    content = {
+        "classifier": {"endpoint": "https://guard.invalid/v1", "model": "guard"},
+        "input": [{"name": "phone", "builtin": "china-phone"}],
+    }
+    chain = Chain(tmp_path, ScriptedChannel(), policy=policy(tmp_path, **content), guard_model=judge)
+    async with running(chain):
+        await chain.store.store(message("1", "call 13800138000"))
+        await chain.settled()
+    assert judge.asked == ["call ＊＊＊＊＊＊＊＊＊＊＊"]
+    assert hits(chain, "question", "phone", "mask") == 1
+
+
 async def test_progress_of_a_channel_never_shows_a_word(tmp_path: Path) -> None:
     shown: list[str] = []
 
