@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from commands.options import CommandWithExamples
 from commands.running import in_json, print_json
 
 if TYPE_CHECKING:
-    from provision.model_tools.evaluation import Language, ModelEvaluation
+    from provision.model_tools.evaluation import Language
 
 EXAMPLES = """Examples:
   clawd-provision model evaluate model-f16.gguf model-q8_0.gguf model-q4_k_m.gguf
@@ -63,13 +64,18 @@ def evaluate(
     With several files they are compared side by side, later ones with the first.
     """
     from provision.model_tools import evaluation
+    from provision.model_tools.output_file import written
 
     settings = evaluation.EvaluationSettings(language, **measured)  # type: ignore[arg-type]
-    with in_json(as_json):
+    # A plot that cannot be written is reported before minutes of measurements.
+    target = nullcontext() if plot is None else written(plot, replace=True)
+    with in_json(as_json), target as partial:
         with computing() as (worker, progress):
             found = evaluation.evaluate(files, settings, worker, progress)
-        if plot is not None:
-            write_plot(plot, found)
+        if partial is not None:
+            from provision.reporting.model_tools.plot import plot as drawn
+
+            partial.write_text(drawn(found), encoding="utf-8")
     if as_json:
         print_json({"evaluations": [item.to_json() for item in found]})
         return
@@ -77,12 +83,3 @@ def evaluate(
     from provision.reporting.terminal import stdout_console
 
     show_comparison(stdout_console(), found)
-
-
-def write_plot(target: Path, found: list[ModelEvaluation]) -> None:
-    """Write the plot, in place of an older one."""
-    from provision.model_tools.output_file import written
-    from provision.reporting.model_tools.plot import plot
-
-    with written(target, replace=True) as partial:
-        partial.write_text(plot(found), encoding="utf-8")
