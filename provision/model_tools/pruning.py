@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inventory.errors import ClawdError
 from inventory.model_files.gguf import read_header
 from provision.local.report_progress import ReportProgress, silent
 from provision.model_tools.inspection import check_exists
@@ -67,6 +68,8 @@ def prune(
 
     Raises `ClawdError` when the source cannot be read, the target exists, or the tool fails.
     """
+    if not 0 < share < 1:
+        raise ClawdError(f"cannot prune {share} of the weights: not in the range 0 to 1", advice="pass 0.3")
     check_exists(source)
     check_other(source, target.path)
     before = read_header(source)
