@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -122,6 +123,32 @@ def test_bot_that_gives_no_answers_fails_verify(alone: Alone) -> None:
     assert "no model answered nginx" in failed["message"]
     assert failed["hint"]
     alone.json("verify", "-i", "alone", "--tags", "nginx")
+
+
+ASK = """python3 - <<'END'
+import http.client, json, socket
+connection = http.client.HTTPConnection("engine")
+connection.sock = socket.socket(socket.AF_UNIX)
+connection.sock.connect("/run/clawd-engine/engine.sock")
+question = {"role": "user", "content": "What is the capital of France? " + "Be brief. " * 60}
+body = {"model": "%s", "messages": [question], "max_tokens": 4, "prompt_cache_key": "a chat"}
+connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+print(json.load(connection.getresponse())["usage"]["prompt_tokens_details"]["cached_tokens"])
+END
+"""
+
+
+def test_engine_continues_a_conversation_after_a_restart(alone: Alone) -> None:
+    """In the sandbox of its unit, it writes and reads states in its folder, which nobody else can."""
+    settings = json.loads(alone.on("bot1", "cat /etc/clawd/engine.json").stdout)
+    ask = ASK % settings["model_name"]
+    alone.on("bot1", ask)
+    alone.on("bot1", "systemctl restart clawd-engine")
+    found = "journalctl -u clawd-engine --no-pager | grep -c 'states of [1-9][0-9]* conversations found'"
+    alone.on("bot1", f"for n in $(seq 100); do {found} && break; sleep 0.2; done")
+    assert int(alone.on("bot1", ask).stdout) > 100
+    modes = alone.on("bot1", "stat -c '%U %a' /var/lib/clawd-engine /var/lib/clawd-engine/*/*.state").stdout
+    assert set(modes.splitlines()) == {"clawd-engine 700", "clawd-engine 600"}
 
 
 DROP_IN = "/etc/systemd/system/clawd-bot.service.d/override.conf"

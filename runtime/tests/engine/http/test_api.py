@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import struct
+import threading
 import time
 
 import httpx
@@ -72,6 +73,46 @@ async def test_unstreamed_completion(running, answer_of):
     usage = body["usage"]
     assert usage["prompt_tokens"] == len(PROMPT)
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+@pytest.mark.parametrize("name", ["user", "safety_identifier"])
+async def test_users_named_in_requests_take_turns(settings, fake_model, name):
+    """The first request of another user is computed before the second one of the first user."""
+    model = fake_model(parallel=1, context_size=settings.context_size)
+    opened, reached = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        reached.set()
+        assert opened.wait(10)
+
+    model.before_step = wait
+    engine = Engine(
+        settings.model_copy(update={"parallel": 1}),
+        on_fault=lambda fault: None,
+        open_model=lambda _: Opened(model, "none", 1),
+    )
+    engine.load()
+    order = []
+
+    async def ask(running: Running, user: str) -> None:
+        await running.chat(**{name: user})
+        order.append(user)
+
+    running = Running(engine, model)
+    try:
+        asking = []
+        for waiting, user in enumerate(("a", "a", "b")):
+            asking.append(asyncio.create_task(ask(running, user)))
+            queued = f"clawd_engine_queue_length {float(waiting)}"
+            async with asyncio.timeout(10):
+                while not reached.is_set() or queued not in engine.metrics.text().decode():
+                    await asyncio.sleep(0)
+        opened.set()
+        await asyncio.gather(*asking)
+    finally:
+        opened.set()
+        engine.close()
+    assert order == ["a", "b", "a"]
 
 
 async def test_streamed_answer_is_the_same(running, answer_of):
