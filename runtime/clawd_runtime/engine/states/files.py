@@ -70,7 +70,7 @@ class StateFiles:
         self._changes: _Orders = queue.SimpleQueue()
         self._reads: _Orders = queue.SimpleQueue()
         self._results: deque[Callable[[], None]] = deque()
-        self._stopping = False
+        self._stopping = self._reported = False
         self._model = ""
         self._own = folder
         self._threads = [
@@ -199,14 +199,23 @@ class StateFiles:
         )
         path = self._own / f"{secrets.token_hex(16)}{SUFFIX}"
         try:
-            free = os.statvfs(self._own)
-            if free.f_bavail * free.f_frsize < LEAST_FREE + start.header.size:
+            space = os.statvfs(self._own)
+            free = space.f_bavail * space.f_frsize
+            if free < LEAST_FREE + start.header.size:
+                self._report(f"only {free >> 20} MiB are free, and {LEAST_FREE >> 20} are left to others")
                 return None
             file_format.write(path, start, state, self._stopped)
         except OSError as error:
-            _log.warning("cannot save the state of a conversation as %s: %s", path, error.strerror)
+            self._report(error.strerror or str(error))
             return None
+        self._reported = False
         return path
+
+    def _report(self, reason: str) -> None:
+        """Log why states are not written, once until one is."""
+        if not self._reported:
+            _log.warning("cannot save states of conversations in %s: %s", self._own, reason)
+        self._reported = True
 
     def _read(self, path: Path, tokens: Tokens) -> StateBuffer | None:
         try:

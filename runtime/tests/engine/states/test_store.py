@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from clawd_runtime.engine.metrics import EngineMetrics
+from clawd_runtime.engine.states import files as files_module
 from clawd_runtime.engine.states import store as store_module
 from clawd_runtime.engine.states.files import StateFiles, StateOrigin
 from clawd_runtime.engine.states.prefixes import as_tokens
@@ -276,6 +277,22 @@ def test_forgotten_conversation_leaves_nothing(opened):
     assert not store.store.forget("3" * 64)
     store.until(lambda: len(store.files()) == 1)
     assert store.get([1, 2, 3])[0] == 2
+
+
+def test_full_disk_is_reported_once_and_memory_is_used(opened, caplog, monkeypatch):
+    store = opened()
+    monkeypatch.setattr(files_module, "LEAST_FREE", 1 << 60)
+    for number in range(3):
+        store.save([number, 1, 2])
+    states = store.store._states
+    store.until(lambda: store.store.resting and not any(state.writing for state in states))
+    assert caplog.text.count(f"cannot save states of conversations in {store.folder}") == 1
+    assert store.files() == []
+    assert store.get([1, 1, 2]) is not None
+    assert store.value("state_bytes", where="disk") == 0
+    monkeypatch.setattr(files_module, "LEAST_FREE", 0)
+    store.save([9, 1, 2])
+    store.until(lambda: len(store.files()) == 1)
 
 
 def test_unusable_folder_is_reported_and_memory_is_used(tmp_path, caplog):
