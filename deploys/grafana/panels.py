@@ -134,6 +134,9 @@ def _model(limits: Thresholds) -> Row:
                 (
                     Query(f"rate(clawd_engine_completion_tokens_total[{RATE}])", "written {{host}}"),
                     Query(f"rate(clawd_engine_prefill_tokens_total[{RATE}])", "read {{host}}"),
+                    Query(
+                        f"rate(clawd_engine_prompt_tokens_reused_total[{RATE}])", "not read again {{host}}"
+                    ),
                 ),
             ),
             Panel(

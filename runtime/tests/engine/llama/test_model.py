@@ -7,6 +7,7 @@ import struct
 import threading
 from typing import Any
 
+import llama_cpp
 import pytest
 
 from clawd_runtime.engine.batching.batcher import Batcher
@@ -365,6 +366,18 @@ def test_shared_beginning_of_a_state_continues_with_the_same_tokens(model, conve
     assert model.copy(1, 3, common) == common
     read(model, 3, second[common:], at=common)
     assert continued(model, 3, len(second)) == expected
+
+
+def test_beginning_is_not_kept_without_the_tokens_that_the_next_one_attends_to(
+    model, conversation, monkeypatch
+):
+    """As in a saved state of a model with a sliding window, of which only the last tokens are left."""
+    monkeypatch.setattr(model, "_window", 10)
+    read(model, 0, conversation[0][:100])
+    llama_cpp.llama_memory_seq_rm(model._memory, 0, 0, 50)
+    assert model.keep(0, 99) == 99
+    assert model.keep(0, 60) == 60
+    assert model.keep(0, 55) == 0
 
 
 def test_saved_state_continues_in_another_process_of_the_same_model(model, model_path, conversation):
