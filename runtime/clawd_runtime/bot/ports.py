@@ -102,8 +102,8 @@ class PageStore(Protocol):
         """Return the newest turns of a conversation, oldest first: `user` or `assistant`, and the text."""
         ...
 
-    async def rename(self, user: str, thread: str, title: str) -> None:
-        """Give a conversation a title."""
+    async def rename(self, user: str, thread: str, title: str) -> bool:
+        """Give a conversation a title; return False if the user has no such conversation."""
         ...
 
     async def forget(self, user: str, thread: str) -> bool:

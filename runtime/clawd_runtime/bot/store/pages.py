@@ -73,15 +73,18 @@ class StoredPages:
         found = await self._database.run(lambda c: history.recall(c, place), kind="read")
         return [(turn.role, turn.text) for turn in found]
 
-    async def rename(self, user: str, thread: str, title: str) -> None:
+    async def rename(self, user: str, thread: str, title: str) -> bool:
         """See `ports.PageStore`."""
         place = and_(page_titles.c.user_id == user, page_titles.c.thread == thread)
 
-        def write(connection: Connection) -> None:
+        def write(connection: Connection) -> bool:
+            if not _exists(connection, user, thread):
+                return False
             if connection.execute(update(page_titles).where(place).values(title=title)).rowcount == 0:
                 connection.execute(insert(page_titles).values(user_id=user, thread=thread, title=title))
+            return True
 
-        await self._database.run(write)
+        return await self._database.run(write)
 
     async def forget(self, user: str, thread: str) -> bool:
         """See `ports.PageStore`."""
@@ -152,6 +155,14 @@ def _conversations(connection: Connection, user: str) -> tuple[ConversationSumma
     return tuple(
         ConversationSummary(row.thread, row.title or "", row.beginning) for row in connection.execute(query)
     )
+
+
+def _exists(connection: Connection, user: str, thread: str) -> bool:
+    query = select(turns.c.id).where(
+        turns.c.channel == CHANNEL, turns.c.chat == user, turns.c.thread == thread
+    )
+    found = connection.scalar(query.limit(1)) is not None
+    return found or any(question.thread == thread for question in _open_questions(connection, user))
 
 
 def _open_questions(connection: Connection, user: str) -> tuple[OpenQuestion, ...]:

@@ -79,9 +79,9 @@ async def test_oldest_sessions_of_a_user_end(desk: Desk) -> None:
 async def test_overview_has_conversations_of_one_user_newest_first(desk: Desk) -> None:
     for event, thread, user in (("1", "a", "ada"), ("2", "b", "ada"), ("3", "a", "ada"), ("4", "c", "bob")):
         await desk.answer(question(event, thread, f"question {event}", user))
-    await desk.pages.rename("ada", "b", "old title")
-    await desk.pages.rename("ada", "b", "title")
-    await desk.pages.rename("bob", "a", "of bob")
+    assert await desk.pages.rename("ada", "b", "old title")
+    assert await desk.pages.rename("ada", "b", "title")
+    assert await desk.pages.rename("bob", "c", "of bob")
     await desk.store.store(question("5", "new", "open question"))
     overview = await desk.pages.overview("ada")
     assert overview.conversations == (
@@ -89,6 +89,14 @@ async def test_overview_has_conversations_of_one_user_newest_first(desk: Desk) -
         ConversationSummary("b", "title", "question 2"),
     )
     assert overview.open == (OpenQuestion("new", "5", "open question"),)
+
+
+async def test_only_conversations_of_the_user_are_renamed(desk: Desk) -> None:
+    await desk.answer(question("1", "a"))
+    await desk.store.store(question("2", "open"))
+    assert await desk.pages.rename("ada", "open", "title")
+    assert not await desk.pages.rename("ada", "unknown", "title")
+    assert not await desk.pages.rename("bob", "a", "title")
 
 
 async def test_conversation_that_began_anew_begins_with_its_first_new_question(desk: Desk) -> None:

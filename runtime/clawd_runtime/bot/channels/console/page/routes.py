@@ -8,7 +8,7 @@
 | `GET /console/session` | 204 with a session, else 401 |
 | `POST /console/session/end` `{}` | 204, and the session has ended |
 | `POST /console/messages` `{"text", "conversation", "id"}` | `waiting`, `part`, `done`, `again`, `error` |
-| `POST /console/conversations/rename` `{"conversation", "title"}` | 204 |
+| `POST /console/conversations/rename` `{"conversation", "title"}` | 204; 404 if there is none of this name |
 | `POST /console/conversations/forget` `{"conversation"}` | 204; 409 while a question in it is open |
 
 The events of an answer: `part` `{"from", "html"}` replaces its elements from that number on, and `done` is
@@ -60,9 +60,10 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 LONGEST_NAME = 128
-# An answer is rendered as often as it grows, but takes no more than a thirtieth of the time.
+# An answer is rendered as often as it grows, but for no more than a thirtieth of the time, or once a second.
 PACE_SECONDS = 0.1
 PACE_FACTOR = 30
+SLOWEST_PACE = 1.0
 RENDERED_AT_ONCE = 4000
 
 ConversationName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
@@ -193,7 +194,8 @@ class ConsolePage:
             user, body = await self._asked(request, Rename)
         except _Refused as refused:
             return refused.response
-        await self._pages.rename(user, body.conversation, " ".join(body.title.split()))
+        if not await self._pages.rename(user, body.conversation, " ".join(body.title.split())):
+            return _refusal(404, _language_of(request)[1].refused)
         return Response(status_code=204, headers=HEADERS)
 
     async def _forget(self, request: Request) -> Response:
@@ -230,13 +232,13 @@ class ConsolePage:
                 case "growing" | "done":
                     started = time.monotonic()
                     elements = await _rendered(self._context().outbound.value(event.text))
+                    taken = time.monotonic() - started
                     same = _common_length(shown, elements)
                     shown = elements
                     name = "part" if event.kind == "growing" else "done"
                     yield sse(name, {"from": same, "html": "".join(elements[same:])})
                     if event.kind == "growing":
-                        taken = time.monotonic() - started
-                        await asyncio.sleep(max(PACE_SECONDS, PACE_FACTOR * taken))
+                        await asyncio.sleep(min(SLOWEST_PACE, max(PACE_SECONDS, PACE_FACTOR * taken)))
                 case "error":
                     stopping = event.data == STOPPING
                     yield sse("again", {}) if stopping else sse("error", {"message": texts.too_fast})

@@ -369,6 +369,12 @@ async def test_conversation_is_renamed(browser: Browser) -> None:
     assert "<title>&lt;b&gt; plan" in page
 
 
+async def test_conversation_that_does_not_exist_is_not_renamed(browser: Browser) -> None:
+    await browser.log_in()
+    response = await browser.post("conversations/rename", {"conversation": "c1", "title": "t"})
+    assert response.status_code == 404
+
+
 async def test_deleted_conversation_leaves_no_text(tmp_path: Path) -> None:
     async with serving(tmp_path, Model("the bluebird answer")) as opened:
         browser = opened()
