@@ -37,7 +37,7 @@ def simplified() -> str:
 
 def latin() -> str:
     """Return pairs of a letter of another script, in lower case, and the Latin letter it looks like."""
-    found = {}
+    found: dict[str, str] = {}
     for letter in "abcdefghijklmnopqrstuvwxyz":
         for base in (letter, letter.upper()):
             for entry in confusables.confusables_data.get(base, ()):
