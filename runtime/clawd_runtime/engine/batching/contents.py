@@ -36,6 +36,8 @@ _SAVE_AFTER_S, _SAVE_BUSY_AFTER_S = 2.0, 30.0
 """Seconds after which an unused slot is saved: while nothing is computed, and while answers are."""
 _SAVING_PART = 20
 """Saving in the background takes at most one part of this many of the time."""
+_FIRST_PACE = 2e-9
+"""Seconds for each byte of a state while nothing has been measured."""
 _WEIGHT = 0.3
 
 
@@ -78,7 +80,7 @@ class SlotContents:
         self._computer, self._store, self._metrics = computer, store, metrics
         self._slots = [_Slot([]) for _ in range(computer.parallel)]
         self._clock = 0
-        self._pace: dict[str, float] = {}
+        self._pace = {"save": _FIRST_PACE, "restore": _FIRST_PACE}
         self._next_save = 0.0
         self._broken = False
 
@@ -292,10 +294,10 @@ class SlotContents:
             return
         slot.saved = len(slot.tokens)
         size = self._computer.state_size(seq)
+        started = time.monotonic()
         data = self._store.room_for(size) if size else None
         if data is None:
             return
-        started = time.monotonic()
         if not self._computer.save(seq, data):
             self._store.give_back(size)
             return
@@ -307,9 +309,8 @@ class SlotContents:
         return not others or self._fast("save", self._computer.state_size(seq), others=others)
 
     def _fast(self, operation: str, size: int, *, others: bool) -> bool:
-        return not others or self._pace.get(operation, 0.0) * size <= LONGEST_STALL_S
+        return not others or self._pace[operation] * size <= LONGEST_STALL_S
 
     def _observe(self, operation: str, size: int, seconds: float) -> None:
         self._metrics.state_seconds.labels(operation).observe(seconds)
-        before = self._pace.get(operation, seconds / size)
-        self._pace[operation] = before + _WEIGHT * (seconds / size - before)
+        self._pace[operation] += _WEIGHT * (seconds / size - self._pace[operation])
