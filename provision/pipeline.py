@@ -18,12 +18,13 @@ from functools import partial
 
 from inventory.errors import ClawdError, ConnectError, with_hint
 from inventory.load import digest
-from provision import component_state, policy_log, run_journal
+from provision import component_state, model_routes, policy_log, run_journal
 from provision.artifacts.select import gather
 from provision.connecting import connected, settled
 from provision.connection.lock import Locks
 from provision.connection.session import Session, links_to
 from provision.local.ask import SecretPrompt, Terminal
+from provision.model_routes import UsedRoutes
 from provision.plan import Plan
 from provision.policy_log import PolicyRecord
 from provision.preflight import capacity, ownership
@@ -259,6 +260,16 @@ def policy_records(
         found = session.everywhere(
             lambda host: policy_log.read(session, host, message, limit) if host in bots else ()
         )
+        return found, unreachable
+
+
+def used_routes(run: Run) -> tuple[Mapping[str, UsedRoutes], Mapping[str, ConnectError]]:
+    """Return the models as the bots use them, by host, and the hosts that cannot be reached."""
+    inventory = run.loaded.inventory
+    bots = tuple(inventory.with_role("runtime"))
+    with connected(run) as (session, unreachable):
+        asked = [host for host in session.links if host in bots]
+        found = session.everywhere(lambda host: model_routes.read(session, host, inventory.bot.port), asked)
         return found, unreachable
 
 

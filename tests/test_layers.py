@@ -71,6 +71,7 @@ PROVISION: Rooms = {
     "provision.connection": 3,
     "provision.artifacts": 4,
     "provision.preflight": 5,
+    "provision.model_routes": 5,
     "provision.policy_log": 5,
     "provision.run_journal": 5,
     "provision.selection": 5,

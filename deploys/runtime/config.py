@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
+from deploys.ops.programs import program
 from deploys.runtime.settings import ENGINE_SOCKET, ENGINE_STATES, EngineSettings, RuntimeSettings
 
 POLICY = "/etc/clawd/policy.json"
 ROUTES = "/etc/clawd/routes.json"
+ASK_ROUTES = program("deploys/runtime/scripts/ask_routes.py")
+"""A program for Python on a host, with the port of the bot as its argument."""
 DATABASE = "sqlite:////var/lib/clawd-bot/bot.db"
 
 

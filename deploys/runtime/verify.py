@@ -23,7 +23,15 @@ from deploys.ops.paths.push import SUMS
 from deploys.ops.programs import program
 from deploys.runtime import further_engines
 from deploys.runtime.bot_question import expect_answer
-from deploys.runtime.config import POLICY, ROUTES, bot_config, engine_config, gpu_layers, route_table
+from deploys.runtime.config import (
+    ASK_ROUTES,
+    POLICY,
+    ROUTES,
+    bot_config,
+    engine_config,
+    gpu_layers,
+    route_table,
+)
 from deploys.runtime.deploy import (
     BOT_CONFIG,
     CURRENT,
@@ -378,11 +386,6 @@ except urllib.error.HTTPError as refusal:
 except OSError as error:
     answer = error
 print(answer)
-"""
-
-ASK_ROUTES = """
-import sys, urllib.request as u
-print(u.urlopen("http://127.0.0.1:" + sys.argv[1] + "/routes", timeout=10).read().decode())
 """
 
 ASK_ENGINE = f"""

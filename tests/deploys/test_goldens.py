@@ -265,6 +265,7 @@ HERE: dict[str, Callable[[Path, Path], None]] = {
     "*.service": unit,
     "*.timer": unit,
     "*.mount": unit,
+    "*.slice": unit,
 }
 """By which program a golden file is taken, here; the longest pattern that fits counts."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
 
 from deploys.registry import BY_NAME
 from inventory.model import Inventory
@@ -59,11 +60,18 @@ def _keys(yaml: str) -> list[str]:
     return re.findall(r"^(\w+):", yaml, re.MULTILINE)
 
 
+class _WithoutSecrets(SafeConstructor):
+    """A constructor of its own: ruamel registers tags at the class, and so for every other reader as well."""
+
+
+_WithoutSecrets.add_multi_constructor("!", lambda *_: SECRET)
+
+
 def validated(fragment: str) -> Inventory:
     """Return a part of an inventory, completed with what it does not have.
 
     Raise `ValidationError` for a setting that does not exist, or a value that it cannot have.
     """
     yaml = YAML(typ="safe", pure=True)
-    yaml.constructor.add_multi_constructor("!", lambda *_: SECRET)
+    yaml.Constructor = _WithoutSecrets
     return Inventory.model_validate(LEAST | yaml.load(fragment))
