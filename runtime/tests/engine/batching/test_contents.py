@@ -40,6 +40,8 @@ class Running:
         self.faults: list[BaseException] = []
         self.batcher = Batcher(model, self.metrics, queue=100, on_fault=self.faults.append, store=store)
         self.batcher.start()
+        if folder is not None:
+            self.until(lambda: store._files is not None)
 
     def submit(self, prompt, name: str | None = None, tokens: int = 20):
         ended, events = threading.Event(), []
