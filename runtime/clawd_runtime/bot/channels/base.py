@@ -35,16 +35,18 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import httpx
 from pydantic import BaseModel, ConfigDict
 from starlette.routing import BaseRoute
 
+from clawd_runtime.bot.buckets import Bucket
 from clawd_runtime.bot.credentials import Credentials
 from clawd_runtime.bot.ports import Inbox, PageStore
 from clawd_runtime.bot.service.rejections import Rejections
 from clawd_runtime.bot.values import (
+    ChatKind,
     Content,
     ConversationKey,
     Inbound,
@@ -58,6 +60,7 @@ from clawd_runtime.errors import ChannelError
 
 SHORTEST_WAIT = 1.0
 LONGEST_WAIT = 24 * 3600.0
+PacedKind = Literal["message", "change", "completion"]
 
 
 class DeliveryError(ChannelError):
@@ -70,6 +73,14 @@ class RetryLater(DeliveryError):
     def __init__(self, reason: str, after: float | None = None) -> None:
         super().__init__(reason)
         self.after = after
+
+
+class RateLimited(RetryLater):
+    """The platform refused the call because there were too many. `whole`: it concerns all chats."""
+
+    def __init__(self, reason: str, after: float | None = None, *, whole: bool = False) -> None:
+        super().__init__(reason, after)
+        self.whole = whole
 
 
 class DeliveryUnknown(DeliveryError):
@@ -220,6 +231,10 @@ class Channel(ABC):
 
         `notice` returns the text with the number of messages ahead at that time: call it just before sending.
         """
+
+    def pace(self, conversation: ConversationKey, chat_kind: ChatKind, call: PacedKind) -> tuple[Bucket, ...]:
+        """Return the token buckets of a call: for a new message, a change, or the completion of one."""
+        return ()
 
     def streaming(self, inbound: Inbound) -> Streaming | None:
         """Return how the answer to a message is shown while it grows; None if in no message."""

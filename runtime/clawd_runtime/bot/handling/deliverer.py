@@ -8,20 +8,31 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from clawd_runtime.bot.channels.base import Channel, RetryLater, StreamGone, Undeliverable
+from clawd_runtime.bot.buckets import Bucket, Urgency
+from clawd_runtime.bot.channels.base import (
+    Channel,
+    PacedKind,
+    RateLimited,
+    RetryLater,
+    StreamGone,
+    Undeliverable,
+)
 from clawd_runtime.bot.handling.backoff import backoff
 from clawd_runtime.bot.handling.keyed_queue import LaneRunner
+from clawd_runtime.bot.handling.pacing import Pacing
 from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.store.inbox import Behind
 from clawd_runtime.bot.store.outbox import Delivery, FinalState
 from clawd_runtime.bot.store.store import Queued, Store
-from clawd_runtime.bot.values import ConversationKey
+from clawd_runtime.bot.values import ConversationKey, Reply
 from clawd_runtime.errors import StoreError, StoreRefused
 
 log = logging.getLogger(__name__)
 
 # Per channel: while one platform is slow to refuse, the answers to the others are sent.
 SENT_AT_ONCE = 64
+# Conversations whose next message waits for its turn at the platform.
+WAITING_AT_ONCE = 1024
 SEND_SECONDS = 60.0
 GIVE_UP_AFTER = 24 * 3600.0
 RECORD_AGAIN_AFTER = 5.0
@@ -60,14 +71,17 @@ class Deliverer:
         channels: Mapping[str, Channel],
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
+        pacing: Pacing | None = None,
     ) -> None:
         self._store = store
         self._channels = channels
         self._metrics = metrics
         self._clock = clock
         self._runners: dict[str, LaneRunner[ConversationKey]] = {
-            name: LaneRunner(self._handle, SENT_AT_ONCE) for name in channels
+            name: LaneRunner(self._handle, WAITING_AT_ONCE) for name in channels
         }
+        self._pacing = pacing or Pacing(store, clock)
+        self._sending = {name: asyncio.Semaphore(SENT_AT_ONCE) for name in channels}
         # Possibly recorded as started, but not sent: the database failed before it had answered.
         self._never_left: set[int] = set()
         # When the messages that this run has postponed are due, by the monotonic clock.
@@ -116,6 +130,14 @@ class Deliverer:
         in_doubt = delivery.interrupted and id not in self._never_left
         if in_doubt and not may_repeat(delivery, channel.idempotent_for, now):
             return await self._finish(delivery, "doubtful", problem="the bot stopped while sending")
+        reply = delivery.reply
+        await self._pacing.turn(channel.name, _buckets(channel, reply), Urgency.REPLY)
+        async with self._sending[channel.name]:
+            return await self._begin(delivery, channel, in_doubt=in_doubt)
+
+    async def _begin(self, delivery: Delivery, channel: Channel, *, in_doubt: bool) -> float | None:
+        """Record an attempt, and make it."""
+        id, now = delivery.id, self._clock()
         try:
             started = await self._store.begin_sending(id)
         except StoreError:
@@ -147,6 +169,9 @@ class Deliverer:
             async with asyncio.timeout(SEND_SECONDS):
                 sent = await channel.send(delivery.reply)
         except RetryLater as delay:
+            if isinstance(delay, RateLimited):
+                buckets = _buckets(channel, delivery.reply, whole=delay.whole)
+                await self._pacing.refused(channel.name, buckets, delay.after or 1.0)
             if self._clock() > _started_at(delivery, self._clock()) + GIVE_UP_AFTER:
                 return await self._finish(delivery, "dead", problem=f"given up: {delay}")
             return await self._postpone(delivery, delay.after, str(delay), in_doubt=in_doubt)
@@ -203,6 +228,13 @@ async def _recorded(record: Callable[[], Awaitable[None]]) -> None:
                 raise
             log.error("%s; retrying in %g s", fault, RECORD_AGAIN_AFTER)
             await asyncio.sleep(RECORD_AGAIN_AFTER)
+
+
+def _buckets(channel: Channel, reply: Reply, *, whole: bool = False) -> tuple[Bucket, ...]:
+    """Return the token buckets of sending a reply; those of all chats if `whole`."""
+    call: PacedKind = "message" if reply.shown is None else "completion"
+    found = channel.pace(reply.conversation, reply.chat_kind, call)
+    return tuple(bucket for bucket in found if not (whole and bucket.of_chat))
 
 
 def _name(delivery: Delivery) -> str:

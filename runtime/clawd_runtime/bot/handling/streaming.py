@@ -16,7 +16,17 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self, TypeVar
 
-from clawd_runtime.bot.channels.base import AnswerProgress, Channel, DeliveryUnknown, NoProgress, RetryLater
+from clawd_runtime.bot.buckets import Bucket, Urgency
+from clawd_runtime.bot.channels.base import (
+    AnswerProgress,
+    Channel,
+    DeliveryUnknown,
+    NoProgress,
+    PacedKind,
+    RateLimited,
+    RetryLater,
+)
+from clawd_runtime.bot.handling.pacing import Pacing
 from clawd_runtime.bot.store.inbox import Task
 from clawd_runtime.bot.store.store import Store
 from clawd_runtime.bot.store.streams import StreamRecord
@@ -39,7 +49,8 @@ class AnswerStream:
     Failures are logged and do not affect the answer.
     """
 
-    def __init__(self, store: Store, channel: Channel, task: Task) -> None:
+    def __init__(self, store: Store, channel: Channel, task: Task, pacing: Pacing) -> None:
+        self._pacing = pacing
         self._store = store
         self._channel = channel
         self._task = task
@@ -104,6 +115,7 @@ class AnswerStream:
             assert self._piece is not None
             if self._record.state == "opening" and not self._piece.is_notice:
                 await asyncio.sleep(self._opens_at - asyncio.get_running_loop().time())
+            await self._pacing.turn(self._channel.name, self._buckets(), self._urgency)
             self._changed.clear()
             # Not cancelled with this task: a change that arrives after the reply would replace it.
             self._showing = asyncio.create_task(self._show(self._piece))
@@ -118,6 +130,9 @@ class AnswerStream:
             await (self._update(piece) if self._record.state == "open" else self._open(piece))
         except RetryLater as delay:
             log.info("%s: %s", self._name, delay)
+            if isinstance(delay, RateLimited):
+                buckets = self._buckets(whole=delay.whole)
+                await self._pacing.refused(self._channel.name, buckets, delay.after or 1.0)
             return delay.after or 0.0
         except (ChannelError, StoreError) as fault:
             log.info("%s: %s", self._name, fault)
@@ -171,6 +186,16 @@ class AnswerStream:
         self._record = record if held else replace(record, state="lost")
         if not held:
             raise ChannelError("the message belongs to another bot now")
+
+    def _buckets(self, *, whole: bool = False) -> tuple[Bucket, ...]:
+        inbound = self._task.inbound
+        call: PacedKind = "change" if self._record.state == "open" else "message"
+        found = self._channel.pace(inbound.conversation, inbound.chat_kind, call)
+        return tuple(bucket for bucket in found if not (whole and bucket.of_chat))
+
+    @property
+    def _urgency(self) -> Urgency:
+        return Urgency.NOTICE if self._piece is not None and self._piece.is_notice else Urgency.PIECE
 
     @property
     def _name(self) -> str:

@@ -15,6 +15,7 @@ from clawd_runtime.bot.access.gate import AccessGate
 from clawd_runtime.bot.access.values import TokensUsed
 from clawd_runtime.bot.channels.base import Channel
 from clawd_runtime.bot.handling.keyed_queue import LaneRunner
+from clawd_runtime.bot.handling.pacing import Pacing
 from clawd_runtime.bot.handling.rate_limit import RateLimitVerdict
 from clawd_runtime.bot.handling.router import AlsoSay, AskModel, Ignore, Say
 from clawd_runtime.bot.handling.streaming import AnswerStream
@@ -76,7 +77,9 @@ class Worker:
         metrics: Metrics,
         policy: Enforcement,
         clock: Callable[[], float] = time.time,
+        pacing: Pacing | None = None,
     ) -> None:
+        self._pacing = pacing or Pacing(store, clock)
         self._store = store
         self._gate = gate
         self._answerer = answerer
@@ -268,7 +271,7 @@ class Worker:
             # Before it waits for a model, whose places a slow guard model must not hold.
             await check.admit(ask.prompt(()))
             async with (
-                AnswerStream(self._store, channel, task) as stream,
+                AnswerStream(self._store, channel, task, self._pacing) as stream,
                 self._admitted(task, channel, ask, stream) as admission,
             ):
                 history = await self._store.recall(inbound.conversation)

@@ -18,6 +18,7 @@ from clawd_runtime.bot.channels.registry import channel_class
 from clawd_runtime.bot.credentials import Credentials
 from clawd_runtime.bot.handling.backoff import backoff
 from clawd_runtime.bot.handling.deliverer import Deliverer
+from clawd_runtime.bot.handling.pacing import Pacing
 from clawd_runtime.bot.handling.router import Router
 from clawd_runtime.bot.handling.worker import Worker
 from clawd_runtime.bot.models.answering import Answerer
@@ -88,6 +89,7 @@ class BotService:
             name: channel_class(name)(part, context) for name, part in settings.channels.items()
         }
         self.metrics.expect(self._channels)
+        self._pacing = Pacing(self.store)
         self._worker = Worker(
             self.store,
             AccessGate(
@@ -100,8 +102,9 @@ class BotService:
             self._channels,
             self.metrics,
             enforcement,
+            pacing=self._pacing,
         )
-        self._deliverer = Deliverer(self.store, self._channels, self.metrics)
+        self._deliverer = Deliverer(self.store, self._channels, self.metrics, pacing=self._pacing)
         self.store.on_message = self._worker.add
         self.store.on_reply = self._deliverer.add
         self._cluster = Cluster(
@@ -137,6 +140,7 @@ class BotService:
         await self._cluster.begin_leaving(self._worker.begin_nothing())
         await self._worker.stop(WORKER_GRACE)
         await self._deliverer.stop(DELIVERY_GRACE)
+        await self._pacing.close()
         for channel in self._channels.values():
             await channel.close()
         await _cancelled([self._membership] if self._membership else [])

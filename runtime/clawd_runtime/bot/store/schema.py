@@ -133,6 +133,16 @@ streams = Table(
     Column("updated_at", Float, nullable=False),
 )
 
+pace = Table(
+    "pace",
+    metadata,
+    Column("channel", String, primary_key=True),
+    Column("scope", String, primary_key=True),
+    Column("full_at", Float, nullable=False),  # when the bucket is full again
+    Column("refused_until", Float, nullable=False),  # the platform refuses calls until then
+    Column("of_chat", Integer, nullable=False),
+)
+
 # Literals instead of parameters: SQLite uses a partial index only for the same literal condition.
 is_open = {
     inbox: inbox.c.outcome.is_(None),
@@ -365,6 +375,9 @@ WITHOUT_A_STEP = (
         chat VARCHAR NOT NULL, model VARCHAR NOT NULL, answers INTEGER NOT NULL,
         prompt_tokens BIGINT NOT NULL, answer_tokens BIGINT NOT NULL,
         PRIMARY KEY (day, channel, user_id, chat, model))""",
+    """CREATE TABLE IF NOT EXISTS pace (
+        channel VARCHAR NOT NULL, scope VARCHAR NOT NULL, full_at FLOAT NOT NULL,
+        refused_until FLOAT NOT NULL, of_chat INTEGER NOT NULL, PRIMARY KEY (channel, scope))""",
 )
 COLUMNS_WITHOUT_A_STEP = (
     ("inbox", "context", "VARCHAR"),

@@ -18,8 +18,9 @@ from clawd_runtime.bot.access.values import (
     UsageToday,
     person_of,
 )
+from clawd_runtime.bot.buckets import Bucket, PacedCall
 from clawd_runtime.bot.ports import StoredAnswer, TokenUse
-from clawd_runtime.bot.store import access, history, inbox, members, outbox, streams, tokens
+from clawd_runtime.bot.store import access, history, inbox, members, outbox, pace, streams, tokens
 from clawd_runtime.bot.store.backends.database import Deposed, OpenDatabase
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Answered, Behind, Handled, Task
@@ -299,6 +300,16 @@ class Store:
         """Return whether an administrator has granted access to a person."""
         return await self._database.run(lambda c: access.is_granted(c, channel, user), kind="read")
 
+    async def take_tokens(self, channel: str, calls: Sequence[PacedCall]) -> list[float]:
+        """Give tokens to calls of a platform in this order; return the seconds that each must still wait."""
+        now = self._clock()
+        return await self._database.run(lambda c: pace.take_tokens(c, channel, calls, now))
+
+    async def refuse_calls(self, channel: str, buckets: Sequence[Bucket], until: float) -> None:
+        """Record that a platform refuses calls until this time, for all bots."""
+        now = self._clock()
+        await self._database.run(lambda c: pace.refuse(c, channel, buckets, until, now))
+
     async def delivery(self, id: int) -> Delivery | Behind | None:
         """Return a message to send; None if it is finished or belongs to another bot."""
         return await self._database.run(lambda c: outbox.delivery(c, id, self._database.member), kind="read")
@@ -332,7 +343,7 @@ class Store:
     async def purge(self, keep: float) -> int:
         """Delete rows finished more than `keep` seconds ago, and return how many."""
         before = self._clock() - keep
-        purges = (inbox.purge, outbox.purge, history.purge, streams.purge)
+        purges = (inbox.purge, outbox.purge, history.purge, streams.purge, pace.purge)
         now = self._clock()
         oldest = (datetime.fromtimestamp(now, UTC) - KEPT_USAGE).date().isoformat()
 

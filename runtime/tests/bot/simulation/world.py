@@ -18,6 +18,7 @@ from clawd_runtime.bot.channels.feishu.channel import FeishuChannel, FeishuSetti
 from clawd_runtime.bot.channels.telegram.channel import TelegramChannel, TelegramSettings
 from clawd_runtime.bot.credentials import Credentials as Secrets
 from clawd_runtime.bot.handling.deliverer import Deliverer
+from clawd_runtime.bot.handling.pacing import Pacing
 from clawd_runtime.bot.handling.router import Router
 from clawd_runtime.bot.handling.worker import Worker
 from clawd_runtime.bot.models.answering import Answerer
@@ -140,10 +141,13 @@ class Life:
         }
         models = ScriptedModels(SlowAnswerer(world.chance), world.answers_at_once)
         metrics = Metrics()
+        pacing = Pacing(self.store, now)
         gate = AccessGate(Router("en", 100_000), CurrentAccess(None), self.store, clock=now)
         policy = Enforcement(CurrentPolicy(None, {}), metrics, None)
-        self.worker = Worker(self.store, gate, cast(Answerer, models), self.channels, metrics, policy, now)
-        self.deliverer = Deliverer(self.store, self.channels, metrics, now)
+        self.worker = Worker(
+            self.store, gate, cast(Answerer, models), self.channels, metrics, policy, now, pacing
+        )
+        self.deliverer = Deliverer(self.store, self.channels, metrics, now, pacing)
         self.store.on_message = self.worker.add
         self.store.on_reply = self.deliverer.add
 
@@ -174,7 +178,7 @@ class World:
         self.chance = random.Random(self.seed)
         self.engine = new_engine()
 
-    async def live(self, chances: Chances, *questions: Inbound) -> bool:
+    async def live(self, chances: Chances, *questions: Inbound, gap: float = 2.0) -> bool:
         """Start the bot and have it get these questions; return False if it crashed before it was done."""
         before = asyncio.all_tasks()
         life = Life(self, chances)
@@ -183,7 +187,7 @@ class World:
             await life.begin()
             for question in questions:
                 await life.store.store(question)
-                await asyncio.sleep(self.chance.uniform(0.0, 2.0))
+                await asyncio.sleep(self.chance.uniform(0.0, gap))
             await life.settled()
 
         living, dying = asyncio.create_task(receive()), asyncio.create_task(life.power.dead.wait())

@@ -16,6 +16,7 @@ from pydantic import Field
 from clawd_runtime.bot.channels.base import (
     DeliveryUnknown,
     OutboundTexts,
+    RateLimited,
     RetryLater,
     UncheckedTexts,
     seconds_of,
@@ -41,6 +42,7 @@ TOKEN_INVALID = frozenset({99991661, 99991663, 99991664, 99991668})
 # Rate limits, and errors that an operator fixes in the developer console: the bot ability is not switched on,
 # the app is not enabled, a permission is missing.
 LIMITS = frozenset({99991400, 99991403, 230020, 11232})
+LIMITS_OF_CHATS = frozenset({230020, 11232})
 OPERATORS = frozenset({230006, 230027, 99991662, 99991672})
 BEING_SENT = 230049
 # The message to reply to is recalled, deleted or not visible, or the topic is gone; the chat still exists.
@@ -307,7 +309,7 @@ def _checked(path: str, response: httpx.Response) -> dict[str, Any]:
     if code in OPERATORS:
         raise OperatorNeeded(f"{outcome}; hint: fix it in the developer console", after=_seconds(response))
     if response.status_code == 429 or code in LIMITS:
-        raise RetryLater(outcome, after=_seconds(response))
+        raise RateLimited(outcome, after=_seconds(response), whole=code not in LIMITS_OF_CHATS)
     if response.status_code >= 500 or answered is None or code == BEING_SENT:
         raise DeliveryUnknown(outcome)
     if answered.code != 0:

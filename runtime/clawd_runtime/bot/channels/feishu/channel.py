@@ -21,12 +21,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from clawd_runtime.bot.buckets import Bucket
 from clawd_runtime.bot.channels.base import (
     AnswerProgress,
     Channel,
     ChannelContext,
     ChannelSettings,
     NoProgress,
+    PacedKind,
     Streaming,
 )
 from clawd_runtime.bot.channels.feishu.api import (
@@ -56,7 +58,9 @@ from clawd_runtime.bot.handling.backoff import backoff
 from clawd_runtime.bot.handling.pace import Pace
 from clawd_runtime.bot.text.splitting import split
 from clawd_runtime.bot.values import (
+    ChatKind,
     Content,
+    ConversationKey,
     Inbound,
     Piece,
     Quote,
@@ -183,6 +187,16 @@ class FeishuChannel(Channel):
     async def send(self, reply: Reply) -> SentRef:
         """See `Channel.send`."""
         return await self._delivery.send(reply)
+
+    def pace(self, conversation: ConversationKey, chat_kind: ChatKind, call: PacedKind) -> tuple[Bucket, ...]:
+        """See `Channel.pace`. Feishu counts calls of each endpoint."""
+        endpoint = (
+            Bucket(f"{call} second", 25, 20.0, reserved=10),
+            Bucket(f"{call} minute", 150, 14.0, reserved=50),
+        )
+        if call != "message":
+            return endpoint
+        return (Bucket(f"chat {conversation.chat}", 2, 2.7, of_chat=True), *endpoint)
 
     def streaming(self, inbound: Inbound) -> Streaming | None:
         """See `Channel.streaming`."""

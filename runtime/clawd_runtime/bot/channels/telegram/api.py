@@ -15,6 +15,7 @@ from pydantic import Field
 from clawd_runtime.bot.channels.base import (
     DeliveryUnknown,
     OutboundTexts,
+    RateLimited,
     RetryLater,
     UncheckedTexts,
     seconds_of,
@@ -124,7 +125,7 @@ def _result(method: str, response: httpx.Response) -> Any:
     code = answer.error_code if answer.error_code is not None else response.status_code
     parameters = answer.parameters or Parameters()
     if code == 429:
-        raise RetryLater(f"Telegram {method}: 429", after=_seconds(parameters.retry_after, response))
+        raise RateLimited(f"Telegram {method}: 429", after=_seconds(parameters.retry_after, response))
     if code >= 500 or code < 400:
         raise DeliveryUnknown(f"Telegram {method}: {code} {answer.description[:200]}")
     raise TelegramRefusal(method, code, answer.description, parameters.migrate_to_chat_id)

@@ -19,12 +19,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from clawd_runtime.bot.buckets import Bucket
 from clawd_runtime.bot.channels.base import (
     AnswerProgress,
     Channel,
     ChannelContext,
     ChannelSettings,
     DeliveryUnknown,
+    PacedKind,
     RetryLater,
     StreamGone,
     Streaming,
@@ -44,7 +46,7 @@ from clawd_runtime.bot.channels.telegram.reception import (
 from clawd_runtime.bot.channels.telegram.updates import TelegramIdentity, is_update, read_update
 from clawd_runtime.bot.foreign_json import Foreign, ForeignJsonError, Int64, read_as, read_json
 from clawd_runtime.bot.text.splitting import split
-from clawd_runtime.bot.values import Content, ConversationKey, Inbound, Piece, Reply, SentRef, Shown
+from clawd_runtime.bot.values import ChatKind, Content, ConversationKey, Inbound, Piece, Reply, SentRef, Shown
 from clawd_runtime.errors import SettingsError
 
 log = logging.getLogger(__name__)
@@ -60,7 +62,11 @@ SECRET_HEADER = "x-telegram-bot-api-secret-token"  # noqa: S105  the header's na
 TOKEN = re.compile(r"^(\d+):[A-Za-z0-9_-]+$")
 SECRET_TOKEN = re.compile(r"^[A-Za-z0-9_-]{1,256}$")
 REFUSED_TOKEN_WAIT = 60.0
-# Telegram allows 20 messages a minute in a group, edits included, and the reply is one of them.
+# Telegram allows one message a second in a chat, 20 a minute in a group, and 30 a second in all, edits
+# included. Requests take unequally long to arrive.
+A_SECOND_IN_A_CHAT = 1 / 1.2
+A_SECOND_IN_A_GROUP = 0.24
+ALL_CHATS = Bucket("all", 10, 18.0, reserved=5)
 GROUP_EDITS_EVERY = 4.0
 PRIVATE_EDITS_EVERY = 2.0
 
@@ -152,6 +158,12 @@ class TelegramChannel(Channel):
                 message = other
             else:
                 return _reference(sent)
+
+    def pace(self, conversation: ConversationKey, chat_kind: ChatKind, call: PacedKind) -> tuple[Bucket, ...]:
+        """See `Channel.pace`. Changes count like new messages."""
+        chat = Bucket(f"chat {conversation.chat}", 1, A_SECOND_IN_A_CHAT, of_chat=True)
+        group = Bucket(f"group {conversation.chat}", 5, A_SECOND_IN_A_GROUP, reserved=2, of_chat=True)
+        return (chat, *((group,) if chat_kind == "group" else ()), ALL_CHATS)
 
     def streaming(self, inbound: Inbound) -> Streaming | None:
         """See `Channel.streaming`. In private chats, drafts show the answer."""
