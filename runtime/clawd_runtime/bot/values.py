@@ -80,7 +80,8 @@ class Inbound:
     needs to answer this message. `received_at` is in seconds since the epoch. `language` is the sender's as
     an IETF tag, if known. `parts` are the parts of the message that the bot cannot read. `quote` is the
     message that this one refers to; it is never treated as a command or as the sender's text. `outside`: the
-    platform reports that the sender belongs to another organisation than the bot.
+    platform reports that the sender belongs to another organisation than the bot. `edited` means that this
+    one replaces the text of a message with the same `message_id`.
     """
 
     event_id: str
@@ -96,6 +97,7 @@ class Inbound:
     parts: tuple[MessagePart, ...] = ()
     quote: Quote | None = None
     outside: bool = False
+    edited: bool = False
 
     @property
     def channel(self) -> str:

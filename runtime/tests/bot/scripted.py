@@ -157,6 +157,8 @@ class Chain:
         self.worker = Worker(self.store, gate, answerer, by_name, self.metrics, self.policy, clock)
         self.deliverer = Deliverer(self.store, by_name, self.metrics, clock)
         self.store.on_message = self.worker.add
+        self.store.on_command = self.worker.add_commands
+        self.store.on_interruption = self.worker.interrupt
         self.store.on_reply = self.deliverer.add
 
     async def take_up(self) -> None:

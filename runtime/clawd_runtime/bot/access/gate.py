@@ -19,9 +19,10 @@ from clawd_runtime.bot.access.roles import may_ask_for_access, role_of
 from clawd_runtime.bot.access.values import CodeIssued, Person, UsageToday, has_rank, person_of
 from clawd_runtime.bot.channels.base import Channel
 from clawd_runtime.bot.handling.rate_limit import RateLimitVerdict
-from clawd_runtime.bot.handling.router import AskModel, Decision, Ignore, Router, Say, command_of
+from clawd_runtime.bot.handling.router import AskModel, Decision, Ignore, Router, Say
 from clawd_runtime.bot.store.inbox import Task
 from clawd_runtime.bot.store.store import Store, StoredAccess
+from clawd_runtime.bot.text.commands import command_of
 from clawd_runtime.bot.text.messages import Messages
 from clawd_runtime.bot.values import Inbound
 

@@ -64,6 +64,7 @@ class AlertsChannel(Channel):
     """The channel that receives notifications of Alertmanager."""
 
     name = "alerts"
+    announces = True
     Settings = AlertsSettings
 
     def __init__(

@@ -187,6 +187,13 @@ class Channel(ABC):
     idempotent_for: ClassVar[float] = 0.0
     """Seconds for which the platform recognises a repeated `Reply.key`; 0 if it has no idempotency key."""
 
+    announces: ClassVar[bool] = False
+    """Whether its events are announced to chats, and not answered."""
+    is_chat: ClassVar[bool] = False
+    """Whether messages are those of a chat, where quick ones may be answered together, and a stopped one need
+    not be answered.
+    """
+
     def __init__(self, settings: Any, context: ChannelContext) -> None:
         """Create the channel; raise `SettingsError` if `settings`, a `Settings`, contradict each other."""
         self.context = context

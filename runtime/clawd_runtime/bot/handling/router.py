@@ -9,6 +9,7 @@ from clawd_runtime.bot.access.values import AccessChange
 from clawd_runtime.bot.handling.rate_limit import RateLimitVerdict
 from clawd_runtime.bot.settings import BotLanguage
 from clawd_runtime.bot.store.history import Turn
+from clawd_runtime.bot.text.commands import command_of
 from clawd_runtime.bot.text.messages import Messages, messages_for
 from clawd_runtime.bot.values import ConversationKey, Inbound, MessagePart, Quote
 from clawd_runtime.visible import is_blank
@@ -89,8 +90,8 @@ class Router:
         text = inbound.text.strip()
         if is_blank(text):
             return _without_words(inbound, words)
-        if text.startswith("/") and (command := _command(text, words)) is not None:
-            return command
+        if (answer := _command(text, words)) is not None:
+            return answer
         quote = inbound.quote or Quote()
         question = "\n".join(filter(None, (words.marked(inbound.parts), text)))
         quoted = "\n".join(filter(None, (words.marked(quote.parts), quote.text.strip())))
@@ -123,16 +124,6 @@ def _without_words(inbound: Inbound, words: Messages) -> Say | AskModel:
     return Say("no_text", words.quote_unreadable if quote.ref else words.only_text)
 
 
-def command_of(text: str) -> str:
-    """Return the command of a text, in lower case and without its slash; empty if it is none.
-
-    A path, a comment or "/ or" is no command.
-    """
-    first = text.strip().split(maxsplit=1)[0] if text.strip().startswith("/") else ""
-    named = first[1:].replace("_", "").isalnum() and len(first) <= 33
-    return first[1:].lower() if named else ""
-
-
 def _command(text: str, words: Messages) -> Say | None:
     """Return the answer to a command; None if the text is not a command."""
     match command_of(text):
@@ -142,6 +133,8 @@ def _command(text: str, words: Messages) -> Say | None:
             return Say("command", words.new_conversation, begins_anew=True)
         case "help":
             return Say("command", words.help)
+        case "stop":
+            return Say("command", words.stop_done)
         case "start":
             return Say("command", words.greeting)
     return Say("command", words.unknown_command.format(command=text.split(maxsplit=1)[0]))

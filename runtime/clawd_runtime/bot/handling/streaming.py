@@ -59,6 +59,8 @@ class AnswerStream:
         self._may_open = task.stream is None or bool(task.stream.ref) or bool(channel.idempotent_for)
         self._otherwise: AnswerProgress = NoProgress()
         self._opens_at = 0.0
+        self.answer = ""
+        """The answer so far."""
         self._piece: Piece | None = None
         self._changed = asyncio.Event()
         self._showing: asyncio.Task[float | None] | None = None
@@ -69,6 +71,11 @@ class AnswerStream:
         """Return whether pieces are shown in a recorded message."""
         usable = self._record.state == "open" or (self._record.state == "opening" and self._may_open)
         return self._settings is not None and usable
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether something is visible in a recorded message."""
+        return self._record.state == "open"
 
     async def __aenter__(self) -> Self:
         """Start to show pieces."""
@@ -97,6 +104,7 @@ class AnswerStream:
 
     def show(self, text: str) -> None:
         """See `AnswerProgress`."""
+        self.answer = text
         is_open = self._record.state == "open"
         if self.is_recorded and (is_open or self._settings is None or not self._settings.notices_only):
             self._put(Piece(text))

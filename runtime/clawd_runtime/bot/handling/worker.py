@@ -6,21 +6,28 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 from clawd_runtime.bot.access.gate import AccessGate
-from clawd_runtime.bot.access.values import TokensUsed
 from clawd_runtime.bot.channels.base import Channel
 from clawd_runtime.bot.handling.keyed_queue import LaneRunner
 from clawd_runtime.bot.handling.pacing import Pacing
 from clawd_runtime.bot.handling.rate_limit import RateLimitVerdict
+from clawd_runtime.bot.handling.replies import (
+    formatted_contents,
+    notes_below,
+    numbered,
+    parts_of_text,
+    replies_to,
+    tokens_used,
+    visible,
+)
 from clawd_runtime.bot.handling.router import AlsoSay, AskModel, Ignore, Say
 from clawd_runtime.bot.handling.streaming import AnswerStream
 from clawd_runtime.bot.models.answering import Admission, Answerer
-from clawd_runtime.bot.models.attempt import ModelAnswer
 from clawd_runtime.bot.models.failures import (
     ContentFiltered,
     ContextTooLong,
@@ -35,7 +42,7 @@ from clawd_runtime.bot.policy.values import PolicyMessage
 from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.inbox import Answered, Behind, Task
-from clawd_runtime.bot.store.store import Queued, Settlement, Store
+from clawd_runtime.bot.store.store import Interruption, Queued, Settlement, Store
 from clawd_runtime.bot.text.messages import Messages
 from clawd_runtime.bot.values import Content, ConversationKey, Inbound, Reply, reply_key
 from clawd_runtime.errors import ChannelError, StoreError, StoreRefused
@@ -53,14 +60,13 @@ MOST_ATTEMPTS = 3
 LOOK_AGAIN_AFTER = 2.0
 # Conversations handled concurrently: most of them wait at the gate of a model.
 CONVERSATIONS_AT_ONCE = 1024
+COMMANDS_AT_ONCE = 64
 # After this time, a waiting user gets a notice with the number of messages ahead, which is then updated where
 # the platform can. A message received earlier than `RECENT` seconds ago has waited behind another one of the
 # conversation, so its sender expects the delay.
 NOTICE_AFTER = 3.0
 NOTICE_EVERY = 5.0
 RECENT = 30.0
-# Characters of an answer that are formatted within some milliseconds.
-FORMATTED_AT_ONCE = 8000
 # Timeout for fetching the message that another one refers to.
 QUOTE_SECONDS = 5.0
 
@@ -90,41 +96,62 @@ class Worker:
         # Decided but not stored yet: a second decision would count against the sender and ask the model
         # twice.
         self._made: dict[int, Settlement] = {}
+        self._joined: dict[int, tuple[int, ...]] = {}
         self._faults: Counter[int] = Counter()
         self._at_gate: dict[int, asyncio.Task[Any]] = {}
         self._attempted: set[int] = set()
         self._alone = asyncio.Semaphore(1)
+        self._asking: dict[int, asyncio.Task[Any]] = {}
+        self._interrupted: dict[int, Interruption] = {}
         self._runner: LaneRunner[ConversationKey] = LaneRunner(self._handle, CONVERSATIONS_AT_ONCE)
+        # Commands and announcements do not wait until one of these conversations has an answer.
+        self._commands: LaneRunner[ConversationKey] = LaneRunner(self._handle, COMMANDS_AT_ONCE)
 
     def add(self, queued: list[Queued]) -> None:
         """Queue these messages. Those of a channel that is not configured stay stored."""
         for seq, conversation in queued:
+            if (channel := self._channels.get(conversation.channel)) is not None:
+                runner = self._commands if channel.announces else self._runner
+                runner.put(conversation, seq)
+
+    def add_commands(self, queued: list[Queued]) -> None:
+        """Handle these messages without waiting for others of their conversations."""
+        for seq, conversation in queued:
             if conversation.channel in self._channels:
-                self._runner.put(conversation, seq)
+                self._commands.put(conversation, seq)
+
+    def interrupt(self, seq: int, why: Interruption) -> None:
+        """Interrupt the answer to a message, if a model is being asked or waited for."""
+        asking = self._asking.get(seq)
+        if asking is not None:
+            self._interrupted[seq] = why
+            asking.cancel()
 
     def wake(self, seq: int) -> bool:
         """Check a message again that waited for another bot; return False if it is not queued here."""
-        return self._runner.wake(seq)
+        return self._runner.wake(seq) or self._commands.wake(seq)
 
     def wake_all(self) -> None:
         """Check all messages again that wait for a retry, when the database is back."""
         self._runner.wake_all()
+        self._commands.wake_all()
 
     def forget(self) -> None:
         """Drop decisions that are not stored yet, because other bots now own their messages."""
         self._made.clear()
+        self._joined.clear()
 
     def begin_nothing(self) -> frozenset[int]:
         """Start no other message, release those that wait for a model, and return those being handled."""
         at_gate = frozenset(self._at_gate)
         for task in self._at_gate.values():
             task.cancel()
-        return self._runner.begin_nothing() - at_gate
+        return (self._runner.begin_nothing() | self._commands.begin_nothing()) - at_gate
 
     async def stop(self, grace: float) -> None:
         """Start no other message; those that are unfinished after `grace` seconds stay stored."""
         self.begin_nothing()
-        await self._runner.stop(grace)
+        await asyncio.gather(self._runner.stop(grace), self._commands.stop(grace))
         try:
             await self._store.withdraw_attempts(tuple(self._attempted))
         except StoreError as fault:
@@ -163,13 +190,18 @@ class Worker:
         elif settlement is None and task.attempts >= MOST_ATTEMPTS:
             settlement = self._give_up_poison(task)
         elif settlement is None:
-            settlement = await self._decide(task, channel)
-            settlement = replace(
-                settlement, replies=tuple(map(self._policy.outbound.reply, settlement.replies))
-            )
-        self._made[seq] = settlement
+            decided = await self._decide(task, channel)
+            if decided is None:
+                return 0.0  # the message was changed
+            replies = tuple(map(self._policy.outbound.reply, decided.replies))
+            settlement = replace(decided, replies=replies)
+        else:
+            # Not those that have followed since it was made.
+            task = replace(task, joined=self._joined.get(seq, ()))
+        self._made[seq], self._joined[seq] = settlement, task.joined
         settled_now = await self._store.settle(task, settlement)
         self._made.pop(seq, None)
+        self._joined.pop(seq, None)
         self._attempted.discard(seq)
         if not settled_now:
             return 0.0  # it is handled, or belongs to another bot, or to this one under a new number: check
@@ -180,7 +212,7 @@ class Worker:
         log.info("%s message %d: %s after %.2f s", channel.name, seq, settlement.outcome, seconds)
         return None
 
-    async def _decide(self, task: Task, channel: Channel) -> Settlement:
+    async def _decide(self, task: Task, channel: Channel) -> Settlement | None:
         places = channel.announced_to(task.inbound)
         if places is not None:
             return Settlement("announced", self._announcements(task.inbound, places))
@@ -199,14 +231,53 @@ class Worker:
                     outcome, replies, begins_anew=begins_anew, explained=task.doubts, change=change
                 )
             case AskModel():
-                return await self._ask(task, channel, decision)
+                if task.stopped:
+                    shown = task.stream is not None and task.stream.state == "open"
+                    return self._stopped(task, channel, decision, is_visible=shown)
+                return await self._ask_unless_interrupted(task, channel, decision)
+
+    async def _ask_unless_interrupted(self, task: Task, channel: Channel, ask: AskModel) -> Settlement | None:
+        """Return what `_ask` does; if the answer is stopped, what was shown of it; None after an edit."""
+        current = asyncio.current_task()
+        assert current is not None
+        seqs = (task.seq, *task.joined)
+        self._asking.update(dict.fromkeys(seqs, current))
+        stream = AnswerStream(self._store, channel, task, self._pacing)
+        try:
+            return await self._ask(task, channel, ask, stream)
+        except asyncio.CancelledError:
+            why = {self._interrupted[seq] for seq in seqs if seq in self._interrupted}
+            if not why or current.uncancel():
+                raise
+        finally:
+            for seq in seqs:
+                self._asking.pop(seq, None)
+                self._interrupted.pop(seq, None)
+        if "stop" not in why:
+            self._attempted.discard(task.seq)
+            await self._store.withdraw_attempts((task.seq,))
+            return None
+        return self._stopped(task, channel, ask, stream.answer, is_visible=stream.is_open)
+
+    def _stopped(
+        self, task: Task, channel: Channel, ask: AskModel, text: str = "", *, is_visible: bool
+    ) -> Settlement:
+        """Return the result of a message that its sender has stopped: what was shown of its answer."""
+        note = ask.messages.stopped
+        if text:
+            contents = visible(channel.formatted(text, note))
+            turns = (Turn("user", ask.question), Turn("assistant", text))
+            return Settlement("stopped", numbered(task.inbound, contents), turns)
+        if is_visible or not channel.is_chat:
+            return Settlement("stopped", replies_to(task.inbound, channel, note))
+        return Settlement("stopped")
 
     def _to_another(self, inbound: Inbound, also: AlsoSay, number: int) -> tuple[Reply, ...]:
         """Return the messages to someone else, numbered after those of the answer."""
         place = also.conversation
         if place.channel not in self._channels:
             return ()
-        contents = _parts(self._channels[place.channel], also.text)
+        contents = parts_of_text(self._channels[place.channel], also.text)
         keys = (reply_key(inbound.channel, inbound.event_id, number + part) for part in range(len(contents)))
         return tuple(
             Reply(key, inbound.event_id, place, "private", "", content.text, part, len(contents))
@@ -215,7 +286,7 @@ class Worker:
 
     def _announcements(self, inbound: Inbound, places: Sequence[ConversationKey]) -> tuple[Reply, ...]:
         """Return the messages that announce an event to `places`, split by the channel of each."""
-        split = [(place, _parts(self._channels[place.channel], inbound.text)) for place in places]
+        split = [(place, parts_of_text(self._channels[place.channel], inbound.text)) for place in places]
         announcements = [
             Reply("", inbound.event_id, place, "group", "", content.text, number, len(contents))
             for place, contents in split
@@ -233,7 +304,7 @@ class Worker:
             return Settlement("failed")
         decision = self._gate.give_up(task.inbound)
         words = (Content(decision.text),) if isinstance(decision, Say) else ()
-        return Settlement(decision.outcome, _numbered(task.inbound, words))
+        return Settlement(decision.outcome, numbered(task.inbound, words))
 
     def _give_up_poison(self, task: Task) -> Settlement:
         """Return an apology for a message during whose handling the bot has ended too often."""
@@ -243,7 +314,7 @@ class Worker:
         )
         decision = self._gate.give_up(task.inbound)
         words = (Content(decision.text),) if isinstance(decision, Say) else ()
-        return Settlement("poison", _numbered(task.inbound, words))
+        return Settlement("poison", numbered(task.inbound, words))
 
     async def _with_quote(self, task: Task, channel: Channel) -> Inbound:
         """Return the message with the content of the message it refers to, fetched if necessary."""
@@ -264,14 +335,14 @@ class Worker:
             )
         return inbound
 
-    async def _ask(self, task: Task, channel: Channel, ask: AskModel) -> Settlement:
+    async def _ask(self, task: Task, channel: Channel, ask: AskModel, stream: AnswerStream) -> Settlement:
         inbound = task.inbound
         check = self._policy.check(f"{channel.name} message {task.seq}")
         try:
             # Before it waits for a model, whose places a slow guard model must not hold.
             await check.admit(ask.prompt(()))
             async with (
-                AnswerStream(self._store, channel, task, self._pacing) as stream,
+                stream,
                 self._admitted(task, channel, ask, stream) as admission,
             ):
                 history = await self._store.recall(inbound.conversation)
@@ -307,13 +378,14 @@ class Worker:
         if is_blank(answer.text):
             log.warning("%s message %d: the answer has no visible text", channel.name, task.seq)
             return Settlement("model_failed", replies_to(inbound, channel, ask.messages.model_failed))
-        used = _used(answer)
+        used = tokens_used(answer)
         if used is not None:
             self._metrics.tokens(channel.name, used)
-        contents = await _formatted(channel, answer.text, _notes(answer, ask, question.notices, task))
+        notes = notes_below(answer, ask, question.notices, task)
+        contents = await formatted_contents(channel, answer.text, notes)
         return Settlement(
             "answered",
-            _numbered(inbound, _visible(contents)),
+            numbered(inbound, visible(contents)),
             # Without the notes: a model that reads them would imitate them.
             (Turn("user", question.text), Turn("assistant", answer.text)),
             explained=task.doubts,
@@ -379,66 +451,3 @@ def _declared(message: PolicyMessage, words: Messages, own: str) -> str:
 def _asker(task: Task) -> Asker:
     inbound = task.inbound
     return Asker(task.seq, inbound.conversation, inbound.user, inbound.chat_kind)
-
-
-def _notes(answer: ModelAnswer, ask: AskModel, notices: Iterable[PolicyMessage], task: Task) -> str:
-    """Return the notes below an answer.
-
-    They say what was cut or not read, who has answered, and that an earlier answer may not have arrived;
-    notices of the policy are among them.
-    """
-    words = ask.messages
-    cut = {"length": words.cut_length, "filtered": words.cut_filtered, "broken": words.cut_broken}
-    mark = answer.source.mark if answer.source else ""
-    source = words.answered_by.format(model=mark) if mark else ""
-    unread = words.parts_unread.format(parts=words.named(ask.unread)) if ask.unread else ""
-    doubt = words.earlier_in_doubt if task.doubts else ""
-    texts = (notice.text(words.language) for notice in notices)
-    notes = (cut[answer.cut] if answer.cut else "", unread, *texts, source, doubt, ask.note)
-    return "\n\n".join(filter(None, notes))
-
-
-def _used(answer: ModelAnswer) -> TokensUsed | None:
-    """Return the tokens of an answer; None for one of an unknown model."""
-    if answer.source is None or answer.tokens is None:
-        return None
-    tokens = answer.tokens
-    return TokensUsed(answer.source.model, tokens.prompt, tokens.answer, tokens.counted)
-
-
-async def _formatted(channel: Channel, markdown: str, notes: str) -> tuple[Content, ...]:
-    """Return an answer as messages, formatted in a thread if it is long enough to delay other answers."""
-    if len(markdown) <= FORMATTED_AT_ONCE:
-        return channel.formatted(markdown, notes)
-    return await asyncio.to_thread(channel.formatted, markdown, notes)
-
-
-def replies_to(inbound: Inbound, channel: Channel, text: str) -> tuple[Reply, ...]:
-    """Return the messages of a text of the bot, split by the channel."""
-    return _numbered(inbound, _parts(channel, text))
-
-
-def _parts(channel: Channel, text: str) -> tuple[Content, ...]:
-    return _visible(Content(part) for part in channel.split(text))
-
-
-def _visible(contents: Iterable[Content]) -> tuple[Content, ...]:
-    """Return the messages in which something can be seen."""
-    return tuple(content for content in contents if not is_blank(content.text))
-
-
-def _numbered(inbound: Inbound, contents: Sequence[Content]) -> tuple[Reply, ...]:
-    return tuple(
-        Reply(
-            key=reply_key(inbound.channel, inbound.event_id, number),
-            event_id=inbound.event_id,
-            conversation=inbound.conversation,
-            chat_kind=inbound.chat_kind,
-            reply_to=inbound.reply_to,
-            text=content.text,
-            part=number,
-            parts=len(contents),
-            formatting=content.formatting,
-        )
-        for number, content in enumerate(contents)
-    )

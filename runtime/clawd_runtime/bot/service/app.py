@@ -106,6 +106,9 @@ class BotService:
         )
         self._deliverer = Deliverer(self.store, self._channels, self.metrics, pacing=self._pacing)
         self.store.on_message = self._worker.add
+        self.store.on_command = self._worker.add_commands
+        self.store.on_interruption = self._worker.interrupt
+        self.store.joining = frozenset(name for name, each in self._channels.items() if each.is_chat)
         self.store.on_reply = self._deliverer.add
         self._cluster = Cluster(
             self.store, database.presence, self._worker, self._deliverer, tuple(self._channels)

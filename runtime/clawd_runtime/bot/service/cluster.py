@@ -162,6 +162,8 @@ class Cluster:
             match notice.about:
                 case "inbox" if not self._worker.wake(notice.number):
                     await self._look_through()
+                case "stop" | "edit":
+                    self._worker.interrupt(notice.number, notice.about)
                 case "outbox" if not self._deliverer.wake(notice.number):
                     await self._look_through()
                 case "orphans":

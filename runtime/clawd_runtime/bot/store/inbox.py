@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
@@ -13,10 +13,14 @@ from clawd_runtime.bot.handling.rate_limit import WINDOW, RateLimitVerdict
 from clawd_runtime.bot.store import members, schema
 from clawd_runtime.bot.store.backends.inserting import insert_new
 from clawd_runtime.bot.store.streams import StreamRecord
+from clawd_runtime.bot.text.commands import IN_ORDER, command_of
 from clawd_runtime.bot.text.unicode import whole_characters
 from clawd_runtime.bot.values import ChatKind, ConversationKey, Inbound, MessagePart, PartKind, Quote
 
 table = schema.inbox
+# Messages of one sender that follow each other within so many seconds, and wait, are answered together.
+QUICK_SECONDS = 10.0
+MOST_JOINED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,8 @@ class Task:
     `repeated`: it was already taken before, in this run or another. `attempts`: how often a model was asked
     before, without a result that is stored. `stream` is where its answer was already shown then. `doubts` are
     the numbers of earlier replies in the conversation of which it is unknown whether they arrived, and the
-    user does not know that.
+    user does not know that. `stopped`: the user does not want an answer any more. `joined` are the numbers of
+    the messages that followed, whose texts are part of this one's.
     """
 
     seq: int
@@ -37,6 +42,8 @@ class Task:
     attempts: int = 0
     stream: StreamRecord | None = None
     doubts: tuple[int, ...] = ()
+    stopped: bool = False
+    joined: tuple[int, ...] = ()
 
 
 class Behind:
@@ -47,6 +54,39 @@ def add(connection: Connection, inbound: Inbound, owner: int | None) -> int | No
     """Store a message and return its number; None if its event or message id is known."""
     added = insert_new(connection, table, _columns(inbound) | {"owner": owner})
     return None if added is None else int(added)
+
+
+def is_out_of_order(inbound: Inbound) -> bool:
+    """Return whether a message is a command that does not wait for the answers before it."""
+    return inbound.addressed and command_of(inbound.text) not in ("", IN_ORDER)
+
+
+def stop_before(connection: Connection, inbound: Inbound, seq: int) -> list[tuple[int, int | None]]:
+    """Mark the open messages of a conversation before `seq` as stopped; return numbers and owners."""
+    place = inbound.conversation
+    mine = () if inbound.chat_kind == "private" else (table.c.user_id == inbound.user,)
+    stopped = (
+        update(table)
+        .where(table.c.outcome.is_(None), table.c.seq < seq, *members.of(table, place), *mine)
+        .values(stopped=1)
+        .returning(table.c.seq, table.c.owner)
+    )
+    return [(row.seq, row.owner) for row in connection.execute(stopped)]
+
+
+def edit(connection: Connection, inbound: Inbound) -> list[tuple[int, int | None]]:
+    """Replace the text of an open message; return its number and owner, if there is one."""
+    columns = _columns(inbound)
+    edited = (
+        update(table)
+        .where(
+            *(table.c.outcome.is_(None), table.c.channel == inbound.channel),
+            *(table.c.message_id == columns["message_id"], table.c.user_id == columns["user_id"]),
+        )
+        .values(text=columns["text"], context=columns["context"])
+        .returning(table.c.seq, table.c.owner)
+    )
+    return [(row.seq, row.owner) for row in connection.execute(edited)]
 
 
 def open_messages(connection: Connection, owner: int) -> list[tuple[int, ConversationKey]]:
@@ -67,17 +107,58 @@ def take(connection: Connection, seq: int, owner: int, limit: int) -> Task | Beh
     if row is None:
         return None
     inbound = _inbound(row)
-    if members.is_behind(connection, table, inbound.conversation, seq):
+    if not is_out_of_order(inbound) and members.is_behind(connection, table, inbound.conversation, seq):
         return Behind()
     if inbound.chat_kind == "group" and not inbound.addressed:
         return Task(seq, inbound, owner)
+    verdict = _verdict(connection, row, limit)
+    return Task(
+        *(seq, inbound, owner, verdict),
+        repeated=row.verdict is not None,
+        attempts=row.attempts or 0,
+        stopped=bool(row.stopped),
+    )
+
+
+def join(connection: Connection, task: Task, limit: int) -> Task:
+    """Return a message together with those that its sender wrote in quick succession after it.
+
+    A message at which the bot has ended stays alone: one of several may be the cause.
+    """
+    inbound = task.inbound
+    alone = task.stopped or task.attempts or command_of(inbound.text)
+    if task.verdict is not RateLimitVerdict.ALLOW or alone:
+        return task
+    conversation = members.of(table, inbound.conversation)
+    later = (table.c.outcome.is_(None), table.c.seq > task.seq, *conversation)
+    rows = connection.execute(select(table).where(*later).order_by(table.c.seq).limit(MOST_JOINED)).all()
+    texts, last, joined = [inbound.text], inbound, []
+    for row in rows:
+        following = _inbound(row)
+        if (
+            (row.owner, following.user) != (task.member, inbound.user)
+            or not following.addressed
+            or row.stopped
+            or row.context is not None
+            or command_of(following.text)
+            or abs(following.received_at - last.received_at) > QUICK_SECONDS
+            or _verdict(connection, row, limit) is not RateLimitVerdict.ALLOW
+        ):
+            break
+        texts.append(following.text)
+        joined.append(row.seq)
+        last = following
+    whole = replace(inbound, text="\n".join(texts), reply_to=last.reply_to)
+    return replace(task, inbound=whole, joined=tuple(joined)) if joined else task
+
+
+def _verdict(connection: Connection, row: Row[Any], limit: int) -> RateLimitVerdict:
+    """Return the verdict on a message, which is made once and stored."""
     if row.verdict is not None:
-        return Task(
-            seq, inbound, owner, RateLimitVerdict(row.verdict), repeated=True, attempts=row.attempts or 0
-        )
-    verdict = _judge(connection, inbound, limit)
-    connection.execute(update(table).where(table.c.seq == seq).values(verdict=verdict.value))
-    return Task(seq, inbound, owner, verdict)
+        return RateLimitVerdict(row.verdict)
+    verdict = _judge(connection, _inbound(row), limit)
+    connection.execute(update(table).where(table.c.seq == row.seq).values(verdict=verdict.value))
+    return verdict
 
 
 def begin_attempt(connection: Connection, task: Task) -> None:

@@ -23,7 +23,7 @@ LOCKS = 0x636C6177
 """First key of the bots' advisory locks in PostgreSQL ("claw"); the second is a member's number, or 0."""
 NOTICES = "clawd"
 """PostgreSQL's channel of notices."""
-About = Literal["inbox", "outbox", "orphans"]
+About = Literal["inbox", "outbox", "orphans", "stop", "edit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,9 @@ class Notice:
     def read(cls, payload: str) -> Notice | None:
         """Return the notice in a payload; None if a newer release wrote it."""
         match payload.split():
-            case [to, ("inbox" | "outbox" | "orphans") as about, number] if (to + number).isdigit():
+            case [to, ("inbox" | "outbox" | "orphans" | "stop" | "edit") as about, number] if (
+                to + number
+            ).isdigit():
                 return cls(int(to), about, int(number))
         return None
 

@@ -59,6 +59,7 @@ inbox = Table(
     Column("attempts", Integer),  # how often a model was asked; null for never
     Column("model", String),  # that gave the answer; null if none did
     Column("route", Integer),  # version of the routes by which it was asked
+    Column("stopped", Integer),  # 1 if its sender does not want an answer any more; else null
     UniqueConstraint("channel", "event_id"),
     UniqueConstraint("channel", "message_id"),
 )
@@ -386,6 +387,7 @@ COLUMNS_WITHOUT_A_STEP = (
     ("inbox", "model", "VARCHAR"),
     ("inbox", "route", "INTEGER"),
     ("outbox", "explained", "INTEGER"),
+    ("inbox", "stopped", "INTEGER"),
 )
 
 

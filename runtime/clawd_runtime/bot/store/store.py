@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from sqlalchemy import Connection
 
@@ -27,6 +28,7 @@ from clawd_runtime.bot.store.inbox import Answered, Behind, Handled, Task
 from clawd_runtime.bot.store.members import Notice
 from clawd_runtime.bot.store.outbox import Delivery, DeliveryResult, FinalState
 from clawd_runtime.bot.store.streams import StreamRecord
+from clawd_runtime.bot.text.commands import STOP, command_of
 from clawd_runtime.bot.values import ConversationKey, Inbound, Reply
 
 KEPT_USAGE = timedelta(days=400)
@@ -36,6 +38,17 @@ READINESS = "readiness"
 
 Queued = tuple[int, ConversationKey]
 InboxListener = Callable[[list[Queued]], None]
+Interruption = Literal["stop", "edit"]
+"""Why the answer to a message is interrupted: its sender does not want it, or has changed the message."""
+
+
+@dataclass(slots=True)
+class _Added:
+    """What a transaction has added for this bot."""
+
+    messages: list[Queued] = field(default_factory=list)
+    commands: list[Queued] = field(default_factory=list)
+    interrupted: list[tuple[int, Interruption]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +94,10 @@ class Depths:
 class Store:
     """Inbox, history, outbox and channel state of this bot and of others on the same database.
 
-    A user may send `limit` messages in a minute. `on_message` and `on_reply` are called, after the commit and
-    in order, with the added work of this bot. The bot must `join` first.
+    A user may send `limit` messages in a minute. `on_message`, `on_command` (those that do not wait for
+    answers before them) and `on_reply` are called, after the commit and in order, with the added work of this
+    bot, `on_interruption` with its messages that an addition has stopped or changed. The bot
+    must `join` first.
     """
 
     def __init__(
@@ -93,45 +108,70 @@ class Store:
         self._limit = limit
         self._channels: tuple[str, ...] = ()
         self._leaving = False
+        self.joining: frozenset[str] = frozenset()
+        """The channels on which messages that follow each other quickly are answered together."""
         self.on_message: InboxListener = lambda queued: None
+        self.on_command: InboxListener = lambda queued: self.on_message(queued)
+        self.on_interruption: Callable[[int, Interruption], None] = lambda seq, why: None
         self.on_reply: InboxListener = lambda queued: None
 
     async def store(self, inbound: Inbound) -> bool:
         """See `ports.Inbox`. This bot owns the message: a client may wait here for its answer."""
 
-        def add(connection: Connection) -> tuple[bool, list[Queued]]:
+        def add(connection: Connection) -> tuple[bool, _Added]:
+            added = _Added()
             owner = None if self._leaving else self._database.member
-            seq = inbox.add(connection, inbound, owner)
-            if seq is None:
-                return False, []
-            if owner is None:
-                members.send_notice(connection, Notice(0, "orphans"))
-                return True, []
-            return True, [(seq, inbound.conversation)]
+            return self._add(connection, inbound, owner, added), added
 
-        new, _ = await self._database.run(add, lambda added: self.on_message(added[1]))
+        new, _ = await self._database.run(add, lambda result: self._announce(result[1]))
         return new
 
     async def store_all(self, inbounds: Sequence[Inbound], channel: str, state: Mapping[str, str]) -> None:
         """See `ports.Inbox`. Conversations are distributed among the members of the channel."""
 
-        def add(connection: Connection) -> list[Queued]:
-            among, mine = members.serving(connection, channel), []
+        def add(connection: Connection) -> _Added:
+            among, added = members.serving(connection, channel), _Added()
             for inbound in inbounds:
-                owner = members.share_of(inbound.conversation, among)
-                seq = inbox.add(connection, inbound, owner)
-                if seq is None:
-                    continue
-                if owner == self._database.member:
-                    mine.append((seq, inbound.conversation))
-                else:
-                    members.send_notice(
-                        connection, Notice(owner, "inbox", seq) if owner else Notice(0, "orphans")
-                    )
+                self._add(connection, inbound, members.share_of(inbound.conversation, among), added)
             inbox.set_state(connection, channel, state)
-            return mine
+            return added
 
-        await self._database.run(add, self.on_message)
+        await self._database.run(add, self._announce)
+
+    def _add(self, connection: Connection, inbound: Inbound, owner: int | None, added: _Added) -> bool:
+        """Add a message or change an open one, and note in `added` what concerns this bot."""
+        if inbound.edited:
+            self._interrupt(connection, inbox.edit(connection, inbound), "edit", added)
+            return False
+        seq = inbox.add(connection, inbound, owner)
+        if seq is None:
+            return False
+        if inbound.addressed and command_of(inbound.text.strip()) == STOP:
+            self._interrupt(connection, inbox.stop_before(connection, inbound, seq), "stop", added)
+        if owner is None:
+            members.send_notice(connection, Notice(0, "orphans"))
+        elif owner != self._database.member:
+            members.send_notice(connection, Notice(owner, "inbox", seq))
+        else:
+            found = added.commands if inbox.is_out_of_order(inbound) else added.messages
+            found.append((seq, inbound.conversation))
+        return True
+
+    def _interrupt(
+        self, connection: Connection, rows: list[tuple[int, int | None]], why: Interruption, added: _Added
+    ) -> None:
+        for seq, owner in rows:
+            if owner == self._database.member:
+                added.interrupted.append((seq, why))
+            elif owner is not None:
+                members.send_notice(connection, Notice(owner, why, seq))
+
+    def _announce(self, added: _Added) -> None:
+        for seq, why in added.interrupted:
+            self.on_interruption(seq, why)
+        if added.commands:
+            self.on_command(added.commands)
+        self.on_message(added.messages)
 
     async def state(self, channel: str, name: str) -> str | None:
         """See `ports.Inbox`."""
@@ -219,6 +259,8 @@ class Store:
             if not isinstance(task, Task):
                 return task
             inbound = task.inbound
+            if inbound.channel in self.joining:
+                task = inbox.join(connection, task, self._limit)
             stream = streams.find(connection, inbound.channel, inbound.event_id) if task.repeated else None
             return replace(task, stream=stream, doubts=outbox.unexplained(connection, inbound.conversation))
 
@@ -261,6 +303,9 @@ class Store:
             handled = Handled(settlement.outcome, settlement.answered, keep_text=bool(settlement.turns))
             if not inbox.settle(connection, task, handled, now):
                 return None
+            for seq in task.joined:
+                joined = Handled("joined", None, keep_text=handled.keep_text)
+                inbox.settle(connection, replace(task, seq=seq), joined, now)
             if settlement.begins_anew:
                 history.begin_anew(connection, conversation)
             history.append(connection, conversation, settlement.turns, now)

@@ -37,6 +37,8 @@ class Messages:
     cut_filtered: str
     cut_broken: str
     earlier_in_doubt: str
+    stopped: str
+    stop_done: str
     only_parts: str
     parts_unread: str
     quote_unreadable: str
@@ -65,6 +67,7 @@ class Messages:
     usage_group: str
     command_new: str
     command_help: str
+    command_stop: str
     command_usage: str
     comma: str
     language: str
@@ -93,6 +96,7 @@ EN = Messages(
         "Write to me as you would to a colleague; I remember our conversation. "
         "In groups, mention me or reply to me.\n\n"
         "/new – forget our conversation and start a new one\n"
+        "/stop – stop the answer that I am writing\n"
         "/usage – show how much you have used today\n"
         "/help – show this help"
     ),
@@ -116,6 +120,9 @@ EN = Messages(
     cut_filtered="(My answer was cut off here by a content filter of the model's provider.)",
     cut_broken="(My answer was cut off here by an error. Please ask again if you need the rest.)",
     answered_by="(Answered by {model}, which runs outside this organisation.)",
+    stopped="(Stopped.)",
+    stop_done="Done: I no longer answer your earlier messages.",
+    command_stop="Stop the answer",
     earlier_in_doubt=(
         "(My previous answer may not have reached you. If you do not see it, please ask that question again.)"
     ),
@@ -161,6 +168,7 @@ ZH = Messages(
     help=(
         "像和同事聊天一样给我发消息即可，我会记住我们的对话。在群聊中请 @我 或回复我的消息。\n\n"
         "/new – 清除之前的对话，重新开始\n"
+        "/stop – 停止正在生成的回答\n"
         "/usage – 查看您今天的用量\n"
         "/help – 显示本帮助"
     ),
@@ -179,6 +187,9 @@ ZH = Messages(
     cut_filtered="（回答在此处被模型服务商的内容过滤截断。）",
     cut_broken="（回答因出错在此处中断。如需其余内容，请再问一次。）",
     answered_by="（本回答由外部模型 {model} 生成。）",
+    stopped="（已停止。）",
+    stop_done="好的，不再回答您之前的消息。",
+    command_stop="停止当前回答",
     earlier_in_doubt="（我的上一条回答可能没有送达。如果没有看到，请再问一次。）",
     denied="本助手仅供指定人员使用，请联系管理员开通权限。",
     pairing_code=(

@@ -12,7 +12,7 @@ import pytest
 from clawd_runtime.bot.channels.base import DeliveryUnknown, RetryLater, Undeliverable
 from clawd_runtime.bot.handling import deliverer, keyed_queue
 from clawd_runtime.bot.handling.backoff import backoff
-from clawd_runtime.bot.handling.worker import replies_to
+from clawd_runtime.bot.handling.replies import replies_to
 from clawd_runtime.bot.store.backends.database import open_database
 from clawd_runtime.bot.store.inbox import Task
 from clawd_runtime.bot.store.store import Settlement, Store

@@ -126,6 +126,7 @@ class FeishuChannel(Channel):
     """The channel of one app of the open platform."""
 
     name = "feishu"
+    is_chat = True
     Settings = FeishuSettings
     idempotent_for: ClassVar[float] = 3600.0
 

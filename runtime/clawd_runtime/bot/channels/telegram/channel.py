@@ -94,6 +94,7 @@ class TelegramChannel(Channel):
     """The channel of one Telegram bot."""
 
     name = "telegram"
+    is_chat = True
     Settings: ClassVar[type[ChannelSettings]] = TelegramSettings
 
     def __init__(self, settings: TelegramSettings, context: ChannelContext) -> None:

@@ -105,6 +105,7 @@ class Reception(ABC):
         for language, words in CATALOGUE.items():
             commands = [
                 {"command": "new", "description": words.command_new},
+                {"command": "stop", "description": words.command_stop},
                 {"command": "usage", "description": words.command_usage},
                 {"command": "help", "description": words.command_help},
             ]

@@ -20,7 +20,7 @@ from clawd_runtime.bot.foreign_json import (
 from clawd_runtime.bot.values import ChatKind, ConversationKey, Inbound, MessagePart, Quote
 from clawd_runtime.visible import is_blank
 
-ALLOWED_UPDATES = ["message"]
+ALLOWED_UPDATES = ["message", "edited_message"]
 GROUPS = ("group", "supergroup")
 LARGEST_UPDATE_ID = 2**53
 LONGEST_ADDRESS = 2000
@@ -94,6 +94,7 @@ class Update(Foreign):
 
     update_id: Annotated[int, Field(ge=0, lt=LARGEST_UPDATE_ID)]
     message: Any = None
+    edited_message: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +126,14 @@ def is_update(found: object) -> bool:
 def read_update(update: Mapping[str, Any], me: TelegramIdentity, received_at: float) -> Inbound | None:
     """Return the message of an update; None if it has none for the bot.
 
-    Edited messages, posts of channels and messages of other bots are ignored. Raise `ForeignJsonError`, a
+    Posts of channels and messages of other bots are ignored. Raise `ForeignJsonError`, a
     `ValueError`, if it is not an update.
     """
     read = read_as(Update, update)
-    if read.message is None:
+    raw: Any = read.message if read.message is not None else read.edited_message
+    if raw is None:
         return None
-    message = read_as(TelegramMessage, read.message)
-    raw: Mapping[str, Any] = read.message
+    message = read_as(TelegramMessage, raw)
     kind, sender, parts = _kind(message.chat.type), _sender(message), parts_of(raw)
     written = message.text if message.text is not None else message.caption
     if kind is None or sender is None or (written is None and not parts):
@@ -158,6 +159,7 @@ def read_update(update: Mapping[str, Any], me: TelegramIdentity, received_at: fl
         language=message.from_.language_code if message.from_ else None,
         parts=() if forwarded else parts,
         quote=Quote(own_words, parts) if forwarded else _quote(message, raw),
+        edited=read.message is None,
     )
 
 

@@ -245,8 +245,8 @@ async def test_unreadable_webhook_update_is_acknowledged(
 
 async def test_other_update_kinds_are_acknowledged() -> None:
     inbox = MemoryInbox()
-    edited = {"update_id": 871, "edited_message": UPDATE["message"]}
-    assert (await post(inbox, json.dumps(edited).encode())).status_code == 200
+    other = {"update_id": 871, "edited_channel_post": UPDATE["message"]}
+    assert (await post(inbox, json.dumps(other).encode())).status_code == 200
     assert inbox.stored == []
 
 
@@ -272,7 +272,7 @@ async def test_webhook_is_registered(standin: Control) -> None:
     assert calls()[0]["params"] == {
         "url": "https://127.0.0.1:9/telegram/webhook",
         "secret_token": SECRET,
-        "allowed_updates": '["message"]',
+        "allowed_updates": '["message", "edited_message"]',
         "max_connections": "40",
     }
 

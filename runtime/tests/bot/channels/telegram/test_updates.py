@@ -136,6 +136,16 @@ def test_message_without_text_has_parts() -> None:
     assert (inbound(captioned).text, inbound(captioned).addressed) == ("look", True)
 
 
+def test_edited_message_names_the_message_that_it_changes() -> None:
+    edited = {"update_id": 2, "edited_message": update()["message"] | {"edit_date": 1_700_000_001}}
+    first, change = read(update()), read(edited)
+    assert first is not None
+    assert change is not None
+    assert (first.edited, change.edited) == (False, True)
+    assert change.message_id == first.message_id
+    assert change.event_id != first.event_id
+
+
 @pytest.mark.parametrize(
     "sample",
     [
@@ -145,7 +155,7 @@ def test_message_without_text_has_parts() -> None:
         update(
             chat=GROUP, sender_chat={"id": -1, "type": "channel", "title": "N"}, is_automatic_forward=True
         ),
-        {"update_id": 1, "edited_message": update()["message"] | {"edit_date": 1_700_000_001}},
+        {"update_id": 1, "edited_channel_post": update()["message"] | {"edit_date": 1_700_000_001}},
         {"update_id": 1, "channel_post": update(chat={"id": -5, "type": "channel", "title": "C"})["message"]},
         update(chat={"id": -5, "type": "channel", "title": "C"}),
     ],
