@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from inventory.sections.access import Access
 from inventory.sections.base import Base
 from inventory.sections.bot import Bot
 from inventory.sections.channels import Channels
@@ -47,6 +48,7 @@ class Inventory(Declared):
     models: Models = Field(description="Language models that answer.")
     routes: Routes = Field(Routes(), description="Shares of conversations of the further models.")
     channels: Channels = Field(Channels(), description="Channels through which people use the bot.")
+    access: Access = Field(Access(), description="Who may use the bot, for what, and how much.")
     bot: Bot = Field(Bot(), description="Settings of the bot.")
     policy: ContentPolicy | None = Field(None, description="What may be asked and said.")
     runtime: Runtime = Field(Runtime(), description="How engine and bot run on hosts.")

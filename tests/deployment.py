@@ -90,7 +90,7 @@ class Deployment:
 
     @property
     def channels(self) -> str:
-        """The section `channels` of an inventory whose platforms are the stand-ins."""
+        """The channels of an inventory whose platforms are the stand-ins, open to everyone."""
         secrets = self.layout.secrets
         return f"""channels:
   telegram:
@@ -104,7 +104,8 @@ class Deployment:
     verification_token: !file {secrets}/feishu-verification-token
     api_base: http://{self.here}:{FEISHU_PORT}
   console:
-    jwt_secret: !file {secrets}/console-jwt-secret"""
+    jwt_secret: !file {secrets}/console-jwt-secret
+access: {{telegram: open, feishu: open}}"""
 
     def declare(self, name: str, text: str) -> Path:
         """Writes an inventory."""

@@ -13,6 +13,7 @@ from deploys.topology.addresses import canonical
 from deploys.topology.bots import bots_behind, bots_over_tls, public_name, upstream
 from inventory.model import Inventory
 from inventory.rules.nginx import STATUS_PORT
+from inventory.rules.secrets import OFFICIAL_TELEGRAM
 from inventory.sections.nginx import Limit
 from inventory.types import BodySize, Network
 
@@ -67,7 +68,7 @@ def settings_for(inventory: Inventory, host: str) -> NginxSettings | None:
         return None
     nginx = inventory.nginx
     limits, allow = nginx.limits, nginx.allow
-    telegram = (*(TELEGRAM_RANGES if allow.telegram_ranges else ()), *_texts(allow.telegram))
+    telegram = (*(TELEGRAM_RANGES if _limits_telegram(inventory) else ()), *_texts(allow.telegram))
 
     def path(limit: Limit, allowed: tuple[str, ...] = ()) -> PathSettings:
         rate = limit.requests_per_second or nginx.requests_per_second
@@ -138,3 +139,14 @@ def answers_to(inventory: Inventory, front: str) -> tuple[str, ...]:
 
 def _texts(networks: tuple[Network, ...]) -> tuple[str, ...]:
     return tuple(map(str, networks))
+
+
+def _limits_telegram(inventory: Inventory) -> bool:
+    """Return whether only Telegram's documented networks may call its webhook.
+
+    By default, unless another server takes the place of Telegram's, which calls from elsewhere.
+    """
+    declared, telegram = inventory.nginx.allow.telegram_ranges, inventory.channels.telegram
+    if declared is not None:
+        return declared
+    return telegram is not None and telegram.api_base.rstrip("/") == OFFICIAL_TELEGRAM

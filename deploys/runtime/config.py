@@ -8,6 +8,7 @@ from typing import Any, Literal
 from deploys.ops.programs import program
 from deploys.runtime.settings import ENGINE_SOCKET, ENGINE_STATES, EngineSettings, RuntimeSettings
 
+ACCESS = "/etc/clawd/access.json"
 POLICY = "/etc/clawd/policy.json"
 ROUTES = "/etc/clawd/routes.json"
 ASK_ROUTES = program("deploys/runtime/scripts/ask_routes.py")
@@ -65,7 +66,26 @@ def bot_config(settings: RuntimeSettings) -> str:
             "models": {"routes": ROUTES},
             "public_url": settings.public_url,
             **({"policy": POLICY} if settings.policy else {}),
+            "access": ACCESS,
             "channels": _channels(settings),
+        }
+    )
+
+
+def access_table(settings: RuntimeSettings) -> str:
+    """Return the table of access, which the bot reads again when it changes.
+
+    The console is open to those who have a token of it.
+    """
+    access = settings.access
+    return _json(
+        {
+            "channels": {"telegram": access.telegram, "feishu": access.feishu, "console": "open"},
+            "users": access.users,
+            "groups": sorted(access.groups),
+            "commands": access.commands,
+            "quotas": access.quotas.model_dump(),
+            "time_zone": settings.time_zone,
         }
     )
 

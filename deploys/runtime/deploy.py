@@ -23,7 +23,15 @@ from deploys.ops.paths import data, files, push
 from deploys.ops.removal import removal
 from deploys.ops.services import Service
 from deploys.runtime import further_engines, journal, last_good, prune, users
-from deploys.runtime.config import POLICY, ROUTES, bot_config, engine_config, route_table
+from deploys.runtime.config import (
+    ACCESS,
+    POLICY,
+    ROUTES,
+    access_table,
+    bot_config,
+    engine_config,
+    route_table,
+)
 from deploys.runtime.container import image
 from deploys.runtime.settings import (
     ENGINE_STATES,
@@ -129,6 +137,7 @@ def remove() -> None:
         files.absent(path)
     for path in (
         BOT_CONFIG,
+        ACCESS,
         POLICY,
         ENGINE_CONFIG,
         ROUTES,
@@ -224,8 +233,10 @@ def _bot(settings: RuntimeSettings, running: Running) -> None:
         # Read by the bot while it runs, so no change of it restarts the bot. It stays when it is no longer
         # declared, for a rollback to settings that name it.
         files.put(POLICY, assembled(settings.policy).text())
+    # Before the settings that name it. Like the routes, not among the files that `services.converge` watches:
+    # the bot reads both while it runs.
+    files.put(ACCESS, access_table(settings))
     files.put(BOT_CONFIG, bot_config(settings))
-    # Not among the files that `services.converge` watches: the bot reads it while it runs.
     files.put(ROUTES, route_table(settings))
     values = {
         "with_engine": settings.engine is not None,

@@ -18,6 +18,7 @@ from deploys.topology.engines import computes_on_gpu, further_models, local_mode
 from deploys.topology.monitoring import watched_from
 from inventory.model import Inventory
 from inventory.model_files.footprint import of_model, states_disk, states_memory
+from inventory.sections.access import Access
 from inventory.sections.channels import Channels
 from inventory.sections.docker import Docker
 from inventory.sections.models import Leaving, LocalModel, RemoteModel
@@ -192,6 +193,8 @@ class RuntimeSettings(ComponentSettings):
     policy: ContentPolicy | None = Field(
         None, description="Word lists and rules; the files are read when applied."
     )
+    access: Access = Field(Access(), description="Who may use the bot.")
+    time_zone: str = Field("Etc/UTC", description="Zone of the days of quotas.")
     container: ContainerSettings | None = Field(None, description="In containers; else in their own files.")
 
 
@@ -236,6 +239,8 @@ def settings_for(inventory: Inventory, host: str) -> RuntimeSettings | None:
             **({"database-password": inventory.database.password} if inventory.database else {}),
         },
         policy=inventory.policy,
+        access=inventory.access,
+        time_zone=inventory.base.time_zone,
         container=_container(inventory),
     )
 

@@ -24,9 +24,11 @@ from deploys.ops.programs import program
 from deploys.runtime import further_engines
 from deploys.runtime.bot_question import expect_answer
 from deploys.runtime.config import (
+    ACCESS,
     ASK_ROUTES,
     POLICY,
     ROUTES,
+    access_table,
     bot_config,
     engine_config,
     gpu_layers,
@@ -90,6 +92,20 @@ def test_policy_of_the_bot(host: Any, settings: RuntimeSettings) -> None:
     expect(
         "clawd_policy_valid 1.0" in found.splitlines(),
         f"the bot cannot use {POLICY}",
+        "read why: journalctl --namespace clawd-bot",
+    )
+
+
+def test_the_bot_uses_the_declared_access(host: Any, settings: RuntimeSettings) -> None:
+    expect_content(host, ACCESS, access_table(settings))
+    program = (
+        f'import urllib.request as u; print(u.urlopen("http://127.0.0.1:{settings.port}/metrics", timeout=10)'
+        ".read().decode())"
+    )
+    found = host.check_output("/usr/bin/python3 -c %s", program)
+    expect(
+        "clawd_access_file_readable 1.0" in found.splitlines(),
+        f"the bot cannot use {ACCESS}",
         "read why: journalctl --namespace clawd-bot",
     )
 

@@ -18,6 +18,7 @@ from inventory.values import check_file_name
 TELEGRAM_WEBHOOK_PORTS = (443, 80, 88, 8443)  # https://core.telegram.org/bots/api#setwebhook
 LEAST_ENGINE_MEMORY = "256M"
 LEAST_BOT_MEMORY = "96M"
+MOST_MESSAGES_PER_MINUTE = 30
 
 
 def models(inventory: Inventory) -> Iterator[InventoryFinding]:
@@ -91,8 +92,50 @@ def _local_model(path: KeyPath, model: LocalModel) -> Iterator[InventoryFinding]
 
 
 def bot(inventory: Inventory) -> Iterator[InventoryFinding]:
-    """Yield a finding when the bot has too little memory to start."""
+    """Yield a finding when the bot has too little memory to start, or a high rate limit without a reason."""
     yield from at_least(("bot", "memory_max"), inventory.bot.memory_max, LEAST_BOT_MEMORY, "the bot")
+    rate, reason = inventory.bot.rate_limit_per_minute, inventory.bot.rate_limit_reason
+    if rate > MOST_MESSAGES_PER_MINUTE and reason is None:
+        yield InventoryFinding(
+            (("bot", "rate_limit_per_minute"),),
+            f"{rate} messages a minute are more than {MOST_MESSAGES_PER_MINUTE}, without a reason",
+            "add `bot.rate_limit_reason:` with why a user may send so many, or write at most "
+            f"{MOST_MESSAGES_PER_MINUTE}",
+            (("bot", "rate_limit_reason"),),
+        )
+
+
+def access(inventory: Inventory) -> Iterator[InventoryFinding]:
+    """Yield a finding for access that is undeclared or open to everyone, and for quotas of no model."""
+    declared = inventory.access.model_fields_set
+    for channel, default in (("telegram", "pairing"), ("feishu", "pairing")):
+        if getattr(inventory.channels, channel) is None:
+            continue
+        opening = getattr(inventory.access, channel)
+        if opening == "open":
+            yield InventoryFinding(
+                (("access", channel),),
+                f"everyone on {channel.capitalize()} may use the bot",
+                f"write `{channel}: {default}` if not everyone should",
+                is_warning=True,
+            )
+        elif channel not in declared and not inventory.access.users:
+            yield InventoryFinding(
+                (("channels", channel),),
+                f"`access` is not declared: on {channel.capitalize()}, new people get a pairing code, and no "
+                "one has the role to confirm it in chat",
+                f"declare `access.users` with an owner or admin, or `access.{channel}`; the bot "
+                "shows new people their id",
+                (("access", channel), ("access", "users")),
+                is_warning=True,
+            )
+    for name in inventory.access.quotas.models.keys() - inventory.models.named().keys():
+        yield InventoryFinding(
+            (("access", "quotas", "models", name),),
+            f"no model is called `{name}`",
+            f"use one of {', '.join(inventory.models.named())}",
+            (("models",),),
+        )
 
 
 def channels(inventory: Inventory) -> Iterator[InventoryFinding]:
@@ -139,4 +182,4 @@ def channels(inventory: Inventory) -> Iterator[InventoryFinding]:
         )
 
 
-RULES: tuple[InventoryRule, ...] = (models, routes, bot, channels)
+RULES: tuple[InventoryRule, ...] = (models, routes, bot, access, channels)

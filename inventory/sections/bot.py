@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from inventory.types import Declared, Port, Size, Text
+from inventory.types import Declared, Line, Port, Size, Text
 
 
 class Bot(Declared):
@@ -20,7 +20,10 @@ class Bot(Declared):
         512, description="Maximum length of a reply, in tokens."
     )
     rate_limit_per_minute: Annotated[int, Field(ge=1)] = Field(
-        30, description="Messages that a user may send per minute."
+        30, description="Messages that a user may send per minute; above 30 with a reason."
+    )
+    rate_limit_reason: Line | None = Field(
+        None, description="Why a user may send more than 30 messages per minute."
     )
     memory_max: Size = Field("400M", description="Maximum memory of the bot.")
     port: Port = Field(8080, description="Port of the bot's HTTP server, behind nginx on the same host.")

@@ -37,8 +37,10 @@ class Limits(Declared):
 class Allow(Declared):
     """The networks that may use each path; all when none are declared."""
 
-    telegram_ranges: bool = Field(
-        False, description="Whether Telegram's webhook is limited to the networks that Telegram documents."
+    telegram_ranges: bool | None = Field(
+        None,
+        description="Whether Telegram's webhook is limited to the networks that Telegram documents; true "
+        "when absent, unless `channels.telegram.api_base` names another server.",
     )
     telegram: tuple[Network, ...] = Field(
         (), description="Additional networks that may call Telegram's webhook."

@@ -55,6 +55,7 @@ models:
 {self.channels}
 bot:
   rate_limit_per_minute: 100000
+  rate_limit_reason: people of the test write without pause
   internal_port: {internal_port}
 nginx:
   requests_per_second: 2000

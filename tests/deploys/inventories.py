@@ -41,6 +41,9 @@ CHANNELS: dict[str, Any] = {
 }
 
 
+ACCESS = {"users": {"telegram:1": "owner"}}
+
+
 def inventory(hosts: dict[str, list[str]] | None = None, **changes: Any) -> Inventory:
     """An inventory with these hosts' roles (one host with both by default) and all three channels."""
     roles = hosts or {"bot1": ["runtime", "nginx"]}
@@ -48,5 +51,11 @@ def inventory(hosts: dict[str, list[str]] | None = None, **changes: Any) -> Inve
         name: {"address": f"10.0.0.{number}", "roles": of}
         for number, (name, of) in enumerate(roles.items(), 1)
     }
-    whole = {"hosts": declared, "models": {"default": LOCAL}, "channels": CHANNELS, **changes}
+    whole = {
+        "hosts": declared,
+        "models": {"default": LOCAL},
+        "channels": CHANNELS,
+        "access": ACCESS,
+        **changes,
+    }
     return Inventory.model_validate(whole)

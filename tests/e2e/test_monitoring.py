@@ -132,6 +132,7 @@ models:
 bot:
   language: zh
   rate_limit_per_minute: 10000
+  rate_limit_reason: the test writes without pause
 {world.channels}
 monitoring:
   scrape_interval: 2

@@ -16,6 +16,8 @@ from tests.examples.given import EXAMPLES, SECRETS
 from tests.platforms import FEISHU_PORT, TELEGRAM_PORT
 from tests.standins.control import Control
 
+OWNER = 123456789
+"""The person to whom the examples give access on Telegram."""
 PORTS = {"telegram": TELEGRAM_PORT, "feishu": FEISHU_PORT}
 ANSWER_SECONDS = 120.0
 QUESTION = "What is the capital of France?"
@@ -79,7 +81,7 @@ class Shipped(Deployment):
 
 def ask_on_telegram(telegram: Control, chat: int) -> None:
     """Somebody asks in a chat of their own, and gets the right answer."""
-    telegram.post("messages", text=QUESTION, chat={"id": chat})
+    telegram.post("messages", text=QUESTION, chat={"id": chat}, **{"from": {"id": OWNER}})
     _expect_paris(telegram, chat_id=str(chat))
 
 

@@ -37,6 +37,7 @@ channels:
     verification_token: !env VERIFICATION_TOKEN
   console:
     jwt_secret: !file jwt
+access: {users: {telegram:1: owner}}
 """
 
 SECRETS = {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from clawd_runtime.bot.access.values import Role
 from clawd_runtime.bot.settings import SettingsSection, problems_of
@@ -21,14 +22,6 @@ QualifiedId = Annotated[str, Field(pattern=r"^[a-z]{1,20}:[^\s:][^\s]{0,254}$")]
 CommandName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")]
 DEFAULT_RIGHTS: dict[str, Role] = {"approve": "admin", "revoke": "admin"}
 """The least role for commands; all other commands are for members."""
-
-
-def _check_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError(f"no time zone {name!r} on this host") from error
-    return name
 
 
 class DailyQuota(SettingsSection):
@@ -61,7 +54,14 @@ class AccessTable(SettingsSection):
     departments: dict[QualifiedId, Role] = Field(default_factory=dict)
     commands: dict[CommandName, Role] = Field(default_factory=dict)
     quotas: DailyQuotas = DailyQuotas()
-    time_zone: Annotated[str, AfterValidator(_check_zone)] = "UTC"
+    time_zone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}$")] = "UTC"
+
+    def zone(self) -> tzinfo:
+        """Return the time zone, or UTC where the host does not know it."""
+        try:
+            return ZoneInfo(self.time_zone)
+        except (KeyError, ValueError, OSError):
+            return UTC
 
     def right(self, command: str) -> Role:
         """Return the least role for a command, which is named without its slash."""

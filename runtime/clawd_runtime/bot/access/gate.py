@@ -7,8 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
-from zoneinfo import ZoneInfo
+from datetime import UTC, datetime
 
 from clawd_runtime.bot.access import pairing
 from clawd_runtime.bot.access.commands import AccessCommands
@@ -57,7 +56,7 @@ class AccessGate:
     def day(self) -> str:
         """Return the present day of the quotas."""
         table = self._current.table
-        zone = ZoneInfo(table.time_zone if table else "UTC")
+        zone = table.zone() if table else UTC
         return datetime.fromtimestamp(self._clock(), zone).date().isoformat()
 
     def give_up(self, inbound: Inbound) -> Ignore | Say:
