@@ -155,7 +155,7 @@ async def test_rate_limit_per_receiver_is_retried_later(control: Control, api: F
     asked = question(control)
     every = (api.reply(asked, text_message("x"), f"k{number}") for number in range(6))
     results = await asyncio.gather(*every, return_exceptions=True)
-    assert sorted(type(result).__name__ for result in results) == ["RetryLater"] + ["str"] * 5
+    assert sorted(type(result).__name__ for result in results) == ["RateLimited"] + ["str"] * 5
 
 
 @pytest.mark.parametrize(
