@@ -7,6 +7,7 @@ import random
 import sqlite3
 import time
 from collections import Counter, defaultdict
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,9 @@ class Scene:
         if platform == "telegram":
             texts = [message["text"] for message in self.telegram.get("sent")]
         else:
-            texts = [_text(message) for message in self.feishu.get("sent")]
+            cards = {card["message_id"]: unescape(card["text"]) for card in self.feishu.get("cards")}
+            visible = [message for message in self.feishu.get("sent") if not message["deleted"]]
+            texts = [cards.get(message["message_id"]) or _text(message) for message in visible]
         return [question for text in texts for question in _questions(text)]
 
 
