@@ -75,7 +75,7 @@ def test_mistake_does_not_hide_others_in_its_section(laptop: Path) -> None:
     (laptop / "prod.yml").write_text(VALID + "bot: {port: 443, memory_max: 1T}\n")
     with pytest.raises(InventoryError) as raised:
         load(Path("prod.yml"))
-    assert [(mistake.line, mistake.column) for mistake in raised.value.mistakes] == [(26, 13), (26, 30)]
+    assert [(mistake.line, mistake.column) for mistake in raised.value.mistakes] == [(27, 13), (27, 30)]
 
 
 def test_every_pattern_of_the_schema_has_a_message() -> None:
