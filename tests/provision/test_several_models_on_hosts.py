@@ -107,7 +107,7 @@ def test_share_changes_without_a_restart_and_the_model_answers(models: Models) -
     assert models.said(f"python3 -c {shlex.quote(LAST_ANSWER)}") == "[('next', 3)]"
 
 
-def test_removed_model_leaves_nothing_and_a_second_run_changes_nothing(models: Models) -> None:
+def test_removed_model_leaves_only_the_file_that_is_set_aside(models: Models) -> None:
     models.inventory(version=4, share=None)
     models.up()
     assert "clawd-engine@" not in models.said("ls /etc/systemd/system")
@@ -122,4 +122,6 @@ def test_removed_model_leaves_nothing_and_a_second_run_changes_nothing(models: M
         if name.startswith("next") and not name.endswith(ASIDE)
     ]
     assert models.said(RUNS) == models.records["runs"]
-    assert models.json("plan", "-i", "models")["plan"]["changes"] == 0
+    planned = models.json("plan", "-i", "models", expect=2)["plan"]
+    [host] = planned["hosts"]
+    assert [operation["name"] for operation in host["operations"]] == ["Clear /var/lib/clawd/models"]
