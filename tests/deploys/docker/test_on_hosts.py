@@ -157,6 +157,9 @@ def test_removal_leaves_only_images_and_volumes(host: Host) -> None:
 @pytest.mark.campaign
 def test_kept_images_and_volumes_are_used_again_and_purge_deletes_them(host: Host) -> None:
     host.apply(docker=DECLARED)
+    host.on("docker volume create kept >/dev/null")
+    host.remove("docker")
+    host.apply(docker=DECLARED)
     assert host.on("docker volume ls -q; docker images --format '{{.Repository}}'") == "kept\nweb"
     host.remove("docker", purge=True)
     host.on(f"({LOOK}) > /root/after")

@@ -101,7 +101,7 @@ def test_docker_sandbox_changes_only_its_own_containers_and_networks(machine: La
     between = sandbox.execute("bot1", LOOK, layout=machine).split()
     assert {"clawd0-bot1", "clawd0", "clawd-sandbox", "strange"} <= set(between)
     refused = "try: sandbox.up(layout=box)\nexcept sandbox.SandboxError as error: print(error)"
-    assert "the sandbox in /root/a is up" in do(refused, "/root/b")
+    assert "the sandbox in /root/a is running" in do(refused, "/root/b")
     do("sandbox.down(layout=box, purge=True)", "/root/b")
     assert sandbox.execute("bot1", LOOK, layout=machine).split() == between
     do("sandbox.down(layout=box, purge=True)")
