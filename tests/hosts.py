@@ -62,11 +62,12 @@ class Applied:
     succeeded: bool
     changed: frozenset[str]
     output: str
+    status: int
 
     @classmethod
     def read(cls, status: int, output: str) -> Applied:
         rows = _ROW.findall(output)
-        return cls(status == 0, frozenset(name for name, success in rows if success == "1"), output)
+        return cls(status == 0, frozenset(name for name, success in rows if success == "1"), output, status)
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ class Host:
 
 def changed(run: Applied) -> frozenset[str]:
     """What a run changed that must have succeeded."""
-    assert run.succeeded, run.output
+    assert run.succeeded, f"{run.output}\nexit code {run.status}"
     return run.changed
 
 
