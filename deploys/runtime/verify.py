@@ -80,34 +80,27 @@ def test_settings_of_the_bot(host: Any, settings: RuntimeSettings) -> None:
     expect_content(host, BOT_CONFIG, bot_config(settings))
 
 
-def test_policy_of_the_bot(host: Any, settings: RuntimeSettings) -> None:
-    if settings.policy is None:
-        pytest.skip("no policy is declared")
-    expect_content(host, POLICY, assembled(settings.policy).text())
-    program = (
-        f'import urllib.request as u; print(u.urlopen("http://127.0.0.1:{settings.port}/metrics", timeout=10)'
-        ".read().decode())"
-    )
-    found = host.check_output("/usr/bin/python3 -c %s", program)
-    expect(
-        "clawd_policy_valid 1.0" in found.splitlines(),
-        f"the bot cannot use {POLICY}",
-        "read why: journalctl --namespace clawd-bot",
-    )
+def test_the_bot_uses_the_declared_policy(host: Any, settings: RuntimeSettings) -> None:
+    if settings.policy is not None:
+        expect_content(host, POLICY, assembled(settings.policy).text())
+        expect_metric(host, settings, "clawd_policy_valid", f"the bot cannot use {POLICY}")
 
 
 def test_the_bot_uses_the_declared_access(host: Any, settings: RuntimeSettings) -> None:
     expect_content(host, ACCESS, access_table(settings))
-    program = (
-        f'import urllib.request as u; print(u.urlopen("http://127.0.0.1:{settings.port}/metrics", timeout=10)'
-        ".read().decode())"
-    )
-    found = host.check_output("/usr/bin/python3 -c %s", program)
-    expect(
-        "clawd_access_file_readable 1.0" in found.splitlines(),
-        f"the bot cannot use {ACCESS}",
-        "read why: journalctl --namespace clawd-bot",
-    )
+    expect_metric(host, settings, "clawd_access_file_readable", f"the bot cannot use {ACCESS}")
+
+
+def expect_metric(host: Any, settings: RuntimeSettings, name: str, problem: str) -> None:
+    """Raise `CheckFailed` with this `problem` unless the bot reports this metric as 1."""
+    printed = host.check_output("/usr/bin/python3 -c %s %s", READ_METRICS, str(settings.port))
+    expect(f"{name} 1.0" in printed.splitlines(), problem, "read why: journalctl --namespace clawd-bot")
+
+
+READ_METRICS = (
+    "import sys, urllib.request as u; "
+    "print(u.urlopen(f'http://127.0.0.1:{sys.argv[1]}/metrics', timeout=10).read().decode())"
+)
 
 
 def test_the_bot_uses_the_declared_routes(host: Any, settings: RuntimeSettings) -> None:

@@ -72,6 +72,9 @@ KINDS: dict[KeyPath, SecretKind] = {
         "the password", BASE64, 12, 72, letters=ONE_LINE, of="text on one line"
     ),
     ("models", "*", "api_key"): _given("the key", "write the key alone, as the provider shows it"),
+    ("policy", "classifier", "api_key"): _given(
+        "the key", "write the key alone, as the guard model's server expects it"
+    ),
     ("monitoring", "alerts", "token"): SecretKind("the token", HEX, 16),
     ("monitoring", "alerts", "feishu_webhook_secret"): _given(
         "the secret", "copy it from the group's settings"
