@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from inventory.model import Inventory
 from inventory.model_files.context_budget import shortage
@@ -105,14 +107,23 @@ def bot(inventory: Inventory) -> Iterator[InventoryFinding]:
         )
 
 
+def is_private(url: str) -> bool:
+    """Return whether a URL names a private address, as a stand-in of a platform has."""
+    try:
+        return ip_address(urlsplit(str(url)).hostname or "").is_private
+    except ValueError:
+        return False
+
+
 def access(inventory: Inventory) -> Iterator[InventoryFinding]:
     """Yield a finding for access that is undeclared or open to everyone, and for quotas of no model."""
     declared = inventory.access.model_fields_set
     for channel, default in (("telegram", "pairing"), ("feishu", "pairing")):
-        if getattr(inventory.channels, channel) is None:
+        platform = getattr(inventory.channels, channel)
+        if platform is None:
             continue
         opening = getattr(inventory.access, channel)
-        if opening == "open":
+        if opening == "open" and not is_private(platform.api_base):
             yield InventoryFinding(
                 (("access", channel),),
                 f"everyone on {channel.capitalize()} may use the bot",
