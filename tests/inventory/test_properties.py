@@ -128,7 +128,8 @@ def test_loading_a_mutated_example_ends_in_an_inventory_or_a_reported_error(lapt
 names = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
 sizes = st.integers(512, 9999).map(lambda number: f"{number}M")
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=30)
-hosts = st.dictionaries(names, st.integers(1, 65535), min_size=1, max_size=4).map(
+# Ports that no listener has by default.
+hosts = st.dictionaries(names, st.integers(30_000, 65_535), min_size=1, max_size=4).map(
     lambda named: {
         name: {"address": f"192.0.2.{index + 1}", "port": port, "internet": port % 2 == 0}
         for index, (name, port) in enumerate(named.items())
@@ -159,7 +160,7 @@ inventories: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
                 "system_prompt": texts | st.just("two\nlines\n") | st.just("yes") | st.just("0x1f"),
                 "max_reply_tokens": st.integers(16, 4096),
                 "memory_max": sizes,
-                "port": st.integers(1024, 65535),
+                "port": st.integers(20_000, 29_999),
             }
         ),
         "tls": st.fixed_dictionaries(

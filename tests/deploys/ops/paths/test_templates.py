@@ -75,7 +75,8 @@ def test_template_of_the_user_renders_its_values(tmp_path: Path) -> None:
 
 def test_included_template_of_the_user_is_sandboxed_too(tmp_path: Path) -> None:
     folders = own(tmp_path, "{{ ''.__class__ }}", "runtime/sandbox.conf")
-    values = {"model_name": "m", "memory_max": "1G", "release": "x", "cuda": ""}
+    units = {"config": "/etc/clawd/engine.json", "folder": "clawd-engine"}
+    values = {"model_name": "m", "memory_max": "1G", "release": "x", "cuda": "", **units}
     with pytest.raises(ClawdError, match=r"runtime/sandbox\.conf:1: the template cannot be rendered"):
         rendered("runtime/clawd-engine.service", values, folders)
 
