@@ -53,7 +53,8 @@ def test_installed_program_contains_runtime_source_and_lock_file(installed: Path
         "print(len(s.files()), 'llama-cpp-python' in str(s.locked))"
     )
     count, locked = run(installed, program, tmp_path).split()
-    assert int(count) == len(list((ROOT / "runtime" / "clawd_runtime").rglob("*.py")))
+    package = (ROOT / "runtime" / "clawd_runtime").rglob("*")
+    assert int(count) == sum(path.is_file() and "__pycache__" not in path.parts for path in package)
     assert locked == "True"
 
 

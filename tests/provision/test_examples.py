@@ -82,17 +82,17 @@ def checked(file: Path) -> Result:
 
 SHOWN = {
     "single": (
-        "1168 MiB  829 MiB model qwen2.5-1.5b-instruct-q4_k_m (light tier, 1.5B)",
+        "1338 MiB  829 MiB model qwen2.5-1.5b-instruct-q4_k_m (light tier, 1.5B)",
         "4096 MiB available",
     ),
     "team": (
-        "6034 MiB  4086 MiB model qwen2.5-7b-instruct-q4_k_m (light tier, 7.6B)",
+        "6955 MiB  4086 MiB model qwen2.5-7b-instruct-q4_k_m (light tier, 7.6B)",
         "2048 MiB data 1536 MiB PostgreSQL",
         "3072 MiB  2048 MiB Elasticsearch  heap 2048 MiB (a quarter of 8192 MiB), and half of it again",
         "16.0 GiB available",
     ),
     "gpu-70b": (
-        "1024 MiB  42.1 GiB data 37.0 GiB model Llama-3.3-70B-Instruct-Q4_K_M (professional tier, 71B)",
+        "2048 MiB  42.1 GiB data 37.0 GiB model Llama-3.3-70B-Instruct-Q4_K_M (professional tier, 71B)",
         "80 layers × 8 heads × (128 + 128) × 2 bytes × 4096 tokens × 4 conversations",
         "64.0 GiB  48.0 GiB available",
     ),
@@ -115,7 +115,7 @@ def test_inventory_check_shows_components_and_capacity_of_examples(name: str) ->
 @pytest.mark.parametrize(
     ("name", "larger", "smaller", "expected"),
     [
-        ("single", "memory: 4G", "memory: 2G", "bot1: too little memory: 2177 MiB needed, 2048 MiB"),
+        ("single", "memory: 4G", "memory: 2G", "bot1: too little memory: 2347 MiB needed, 2048 MiB"),
         (
             "team",
             "memory: 16G\n    roles: [runtime]\n  db1",

@@ -40,7 +40,7 @@ def test_first_inventory_of_the_readme_is_complete(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = blocks(name, "yaml")[0]
-    assert len(first.splitlines()) == 5
+    assert len(first.splitlines()) == 6
     (tmp_path / "inventory").mkdir()
     (tmp_path / "models").mkdir()
     ggufs.write(tmp_path / "models" / "qwen2.5-1.5b-instruct-q4_k_m.gguf", SMALL)

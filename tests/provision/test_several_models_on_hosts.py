@@ -77,7 +77,7 @@ bot: {{system_prompt: You are a helpful assistant., max_reply_tokens: 32}}
 def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
     folder = tmp_path_factory.mktemp("operator")
     layout = Layout(
-        folder / "sandbox", bridge="clmo", subnet=IPv4Network("10.213.131.0/24"), table="clawd_clmo"
+        folder / "sandbox", bridge="clsm", subnet=IPv4Network("10.213.131.0/24"), table="clawd_clsm"
     )
     with Models(folder, layout).fresh() as made:
         made.inventory(version=1, share=None)
