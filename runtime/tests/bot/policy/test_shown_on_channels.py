@@ -57,6 +57,15 @@ class Platform:
         self.bodies: list[str] = []
         self.http = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
 
+    def has_shown(self, text: str) -> bool:
+        """Return whether a request contained the text."""
+        return any(text in body for body in self.bodies)
+
+    async def until_shown(self, text: str) -> None:
+        """Wait for a request that contains the text."""
+        while not self.has_shown(text):
+            await asyncio.sleep(0.004)
+
     def _answer(self, request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/tenant_access_token/internal"):
             return httpx.Response(200, json={"code": 0, "tenant_access_token": "t-1", "expire": 7200})
@@ -79,15 +88,17 @@ def _unwrapped(text: str) -> str:
 
 
 class Growing:
-    """Gives one answer character by character, slowly enough to be shown."""
+    """Gives one answer character by character, and waits until the platform has shown its beginning."""
 
-    def __init__(self, answer: str) -> None:
-        self._answer = answer
+    def __init__(self, answer: str, platform: Platform) -> None:
+        self._answer, self._platform = answer, platform
 
     async def answer(self, history: Any, question: str, progress: AnswerProgress) -> ModelAnswer:
         for length in range(1, len(self._answer) + 1):
             progress.show(self._answer[:length])
             await asyncio.sleep(0.004)
+            if length == len(BEFORE):
+                await asyncio.wait_for(self._platform.until_shown(BEFORE[:3]), 20)
         return ModelAnswer(self._answer)
 
 
@@ -129,7 +140,7 @@ async def bodies(folder: Path, place: tuple[str, Any, str], answer: str, rules: 
     name, kind, chat = place
     policy, platform = CurrentPolicy(file, SECRETS), Platform()
     chain = Chain(
-        folder, made(name, platform, policy), answerer=Growing(answer), policy=policy, language="zh"
+        folder, made(name, platform, policy), answerer=Growing(answer, platform), policy=policy, language="zh"
     )
     asked = Inbound("1000:1", "m1", ConversationKey(name, chat), kind, "u1", "问", True, "7", time.time())
     async with running(chain):
