@@ -12,15 +12,14 @@ from deploys.ops.paths import files
 from deploys.ops.programs import program
 from deploys.ops.services import ready_path, stamp_path
 from deploys.ops.shell import assignments
-from deploys.runtime.config import ACCESS, ROUTES
+from deploys.runtime.config import ACCESS, POLICY, ROUTES
 from deploys.runtime.settings import INTERNAL
 from deploys.topology.engines import MODELS_FOLDER
 
 BOT, ENGINE = "clawd-bot.service", "clawd-engine.service"
 SETTINGS = (
     "etc/clawd/bot.json",
-    ACCESS.removeprefix("/"),
-    ROUTES.removeprefix("/"),
+    *(path.removeprefix("/") for path in (ACCESS, ROUTES, POLICY)),
     "etc/clawd/secrets",
     *(path.removeprefix("/") for path in (INTERNAL, f"{INTERNAL}.d")),
     f"etc/systemd/system/{BOT}",

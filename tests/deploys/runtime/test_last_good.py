@@ -86,6 +86,7 @@ class Machine:
             found += self.converging("clawd-engine", release)
         found += [
             lambda: self.put("etc/clawd/secrets/telegram-token", f"secret of {release}"),
+            lambda: self.put("etc/clawd/policy.json", f"policy of {release}"),
             lambda: self.put("etc/clawd/bot.json", f"bot of {release}"),
             lambda: self.put("etc/systemd/system/clawd-bot.service", f"bot unit of {release}"),
         ]
@@ -149,6 +150,18 @@ def test_rollback_restores_last_ready_state_after_failed_run(machine: Machine) -
     assert machine.state == {"good1"}
     assert machine.active
     assert machine.keep()
+
+
+@pytest.mark.parametrize("name", ["access", "policy", "routes"])
+def test_rollback_restores_a_file_that_the_bot_reads_while_it_runs(machine: Machine, name: str) -> None:
+    machine.deploy("good1")
+    machine.put(f"etc/clawd/{name}.json", "table of good1")
+    machine.put("var/lib/clawd/state/clawd-bot.service.stamp", "good1")
+    machine.keep()
+    machine.put(f"etc/clawd/{name}.json", "table of bad2")
+    done = machine.run(PUT_BACK)
+    assert done.returncode == 0, done.stderr
+    assert machine.state == {"good1"}
 
 
 def test_rollback_restores_the_old_model(machine: Machine) -> None:
