@@ -27,7 +27,7 @@ class ModelFleet:
         self.models: dict[str, GuardedModel] = {}
         self.retired: list[GuardedModel] = []
         self.stopped: dict[str, str] = {}
-        """Models that have lost their share in this version of the table, and why."""
+        """Models that have lost the share that they have in this version of the table, and why."""
         self.exhausted: frozenset[str] = frozenset()
         """Models that may not be asked any more today."""
         self.pool = ModelPool((), self._order)
@@ -35,8 +35,11 @@ class ModelFleet:
 
     def apply(self, table: RouteTable) -> None:
         """Use another table. Models that are not in it finish the answers that they have begun."""
-        if table.version != self.table.version:
-            self.stopped = {}
+        self.stopped = {
+            name: reason
+            for name, reason in self.stopped.items()
+            if table.entry(name) == self.table.entry(name)
+        }
         self._build(table)
 
     def observe(self, model: str, trial: Trial) -> None:
@@ -85,7 +88,7 @@ class ModelFleet:
         }
         kept = set(map(id, self.models.values()))
         self.retired.extend(model for model in before.values() if id(model) not in kept)
-        if self.table.judge != table.judge or self.table.version != table.version or not before:
+        if self.table != table or not before:
             self.judge = Judge(table.judge, _now)
         self.table = table
         self.pool.use(tuple(self.models.values()))

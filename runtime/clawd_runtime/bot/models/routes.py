@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
@@ -66,6 +67,13 @@ class RouteTable(SettingsSection):
                 break
         names = (first, DEFAULT, *((FALLBACK,) if FALLBACK in self.models else ()))
         return tuple(dict.fromkeys(names))
+
+    def entry(self, name: str) -> str:
+        """Return the digest of what this version says about a model: its settings and its share."""
+        model = self.models.get(name)
+        settings = model.model_dump(mode="json") if model else None
+        said = json.dumps([self.version, settings, self.shares.get(name)], sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def table_of(models: BotModels) -> RouteTable:

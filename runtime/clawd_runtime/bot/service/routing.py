@@ -1,7 +1,8 @@
 """The keeper of the routes: it reads the table again when its file changes, and shares verdicts with others.
 
-A verdict about a version of the table is stored in the database, so every bot on it follows the first one
-that has seen enough.
+A verdict about a model's entry in a version of the table is stored in the database, so every bot on it
+follows the first one that has seen enough. It is deleted when the table is replaced: a later one may have
+the same number.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class RouteKeeper:
         self._metrics = metrics
         self._watched = WatchedFile(file)
         self._agree_at = 0.0
+        self._outdated = file is not None
+        """Whether verdicts of other tables may be stored."""
         self.problem = ""
         """Why the present file is not used; empty if it is."""
         self._show()
@@ -57,7 +60,9 @@ class RouteKeeper:
         if self._file is not None and self._watched.has_changed():
             await self._read(self._file)
         now = asyncio.get_running_loop().time()
-        if any(self._fleet.shares().values()):
+        if self._outdated:
+            await self._forget()
+        if any(self._fleet.table.shares.values()):
             for name, reason in self._fleet.objections().items():
                 self._fleet.stop(name, reason)
                 await self._tell(name, reason)
@@ -108,6 +113,7 @@ class RouteKeeper:
         self.problem = ""
         self._fleet.apply(table)
         self._agree_at = 0.0
+        self._outdated = True
         for model in self._fleet.models.values():
             self._metrics.model_state(model.name, model.state)
         log.info("routes: version %d, shares %s", table.version, dict(table.shares) or "none")
@@ -119,10 +125,8 @@ class RouteKeeper:
             log.error("%s", fault)
 
     async def _agree(self) -> None:
-        """Take over the verdicts of other bots about this version."""
-        for name, share in tuple(self._fleet.shares().items()):
-            if not share:
-                continue
+        """Take over the verdicts of other bots about this table, and repeat those that they have not got."""
+        for name in self._shared():
             try:
                 reason = await self._store.state(VERDICTS, self._key(name))
             except StoreError as fault:
@@ -130,9 +134,23 @@ class RouteKeeper:
                 return
             if reason is not None:
                 self._fleet.stop(name, reason)
+            elif name in self._fleet.stopped:
+                await self._tell(name, self._fleet.stopped[name])
+
+    async def _forget(self) -> None:
+        """Delete the verdicts about other tables. A bot that still has one of them repeats its own."""
+        try:
+            await self._store.keep_state(VERDICTS, [self._key(name) for name in self._shared()])
+        except StoreError as fault:
+            log.error("%s", fault)
+            return
+        self._outdated = False
+
+    def _shared(self) -> tuple[str, ...]:
+        return tuple(name for name, share in self._fleet.table.shares.items() if share)
 
     def _key(self, name: str) -> str:
-        return f"{self._fleet.table.version}:{name}"
+        return f"{name}:{self._fleet.table.entry(name)}"
 
     def _show(self) -> None:
         fleet = self._fleet

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -246,6 +246,13 @@ def get_state(connection: Connection, channel: str, name: str) -> str | None:
     values = schema.channel_state
     query = select(values.c.value).where(values.c.channel == channel, values.c.name == name)
     return cast("str | None", connection.scalar(query))
+
+
+def keep_state(connection: Connection, channel: str, names: Collection[str]) -> None:
+    """Delete all values of a channel but those with these names."""
+    values = schema.channel_state
+    others = (values.c.channel == channel) & values.c.name.not_in(names)
+    connection.execute(delete(values).where(others))
 
 
 def _judge(connection: Connection, inbound: Inbound, limit: int) -> RateLimitVerdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -180,6 +180,10 @@ class Store:
     async def set_state(self, channel: str, state: Mapping[str, str]) -> None:
         """Store values under the name of a channel, or of something else."""
         await self._database.run(lambda c: inbox.set_state(c, channel, state))
+
+    async def keep_state(self, channel: str, names: Collection[str]) -> None:
+        """Delete all values under the name of a channel but those with these names."""
+        await self._database.run(lambda c: inbox.keep_state(c, channel, names))
 
     async def use_token(self, token: str, request: str, expires_at: float) -> TokenUse:
         """See `ports.Inbox`."""

@@ -170,6 +170,66 @@ async def test_next_version_of_the_table_gives_a_stopped_model_another_chance(
     assert bot.answered_by("new") == 400
 
 
+async def stopped(bot: Bot) -> None:
+    for _ in range(HOPELESS):
+        bot.fleet.observe("new", Trial())
+    await bot.keeper.look()
+    assert bot.answered_by("new") == 0
+
+
+async def test_version_that_repeats_after_routes_were_removed_gives_a_model_another_chance(
+    routes: Routes, store: Store
+) -> None:
+    routes.write(new=50)
+    bot = Bot(routes.file, store)
+    await stopped(bot)
+    content = json.loads(routes.file.read_text())
+    routes.put({"models": {"default": content["models"]["default"]}})
+    await bot.keeper.look()
+    routes.put(content)
+    await bot.keeper.look()
+    assert bot.answered_by("new") > 0
+    restarted = Bot(routes.file, store)
+    await restarted.keeper.look()
+    assert restarted.answered_by("new") > 0
+
+
+@pytest.mark.parametrize("change", ["model", "share"])
+async def test_same_version_with_another_model_or_share_gives_it_another_chance(
+    routes: Routes, store: Store, change: str
+) -> None:
+    routes.write(new=50)
+    bot = Bot(routes.file, store)
+    await stopped(bot)
+    content = json.loads(routes.file.read_text())
+    if change == "model":
+        content["models"]["new"]["model"] = "another"
+    else:
+        content["shares"]["new"] = 60
+    routes.put(content)
+    restarted = Bot(routes.file, store)
+    for each in (bot, restarted):
+        await each.keeper.look()
+        assert each.answered_by("new") > 0
+
+
+async def test_verdict_deleted_by_a_bot_with_the_former_table_reaches_other_bots(
+    routes: Routes, store: Store, tmp_path: Path
+) -> None:
+    former = Routes(tmp_path / "former.json")
+    former.write(new=10)
+    routes.version = 1
+    routes.write(new=50)
+    bot = Bot(routes.file, store)
+    await stopped(bot)
+    await Bot(former.file, store).keeper.look()
+    bot.keeper._agree_at = 0.0
+    await bot.keeper.look()
+    other = Bot(routes.file, store)
+    await other.keeper.look()
+    assert other.answered_by("new") == 0
+
+
 async def test_good_model_keeps_its_share(routes: Routes, store: Store) -> None:
     routes.write(new=50)
     bot = Bot(routes.file, store)
