@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import stat
+import tempfile
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
@@ -67,11 +69,37 @@ def edited(path: Path, change: InventoryChange) -> Iterator[None]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace the file by a new one with the same mode."""
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(text, encoding="utf-8")
-    new.chmod(path.stat().st_mode & 0o777)
-    os.replace(new, path.resolve())  # noqa: PTH105 - also where `path` is a link
+    """Replace the file, or the one that it links to, by a new one.
+
+    It has the same mode and, if this user may give it away, the same owner.
+    """
+    file = path.resolve()
+    # Readable only by its owner until it has the owner and mode of the former one.
+    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".new", dir=file.parent)
+    new = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            _permit_as(descriptor, file.stat())
+            stream.write(text)
+        new.replace(file)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def _permit_as(descriptor: int, former: os.stat_result) -> None:
+    """Give a file the owner and mode of the former one.
+
+    Where the group cannot be the same, it gets no rights.
+    """
+    mode = stat.S_IMODE(former.st_mode)
+    for owner in (former.st_uid, -1):
+        with suppress(PermissionError):
+            os.fchown(descriptor, owner, former.st_gid)
+            break
+    else:
+        mode &= ~stat.S_IRWXG
+    os.fchmod(descriptor, mode)
 
 
 def _yaml(text: str) -> YAML:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
+import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
@@ -106,6 +109,67 @@ def test_former_file_is_put_back_after_an_error(tmp_path: Path) -> None:
         pass
     assert file.read_text() == changed(TEXT, promote)
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
+
+
+def test_private_file_is_never_readable_by_others(tmp_path: Path) -> None:
+    file = tmp_path / "prod.yml"
+    file.write_text(TEXT)
+    file.chmod(0o600)
+    modes: list[int] = []
+
+    def record(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "os.chmod" and recording:
+            modes.extend(stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir())
+
+    recording = True
+    sys.addaudithook(record)
+    before = os.umask(0o022)
+    try:
+        with edited(file, promote):
+            modes.append(stat.S_IMODE(file.stat().st_mode))
+    finally:
+        os.umask(before)
+        recording = False
+    assert len(modes) > 1
+    assert set(modes) == {0o600}
+
+
+def test_another_group_does_not_get_the_rights_of_the_former_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "prod.yml"
+    file.write_text(TEXT)
+    file.chmod(0o640)
+
+    def refused(*_: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "fchown", refused)
+    with edited(file, promote):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_file_behind_a_link_is_replaced_in_its_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folders may be of two file systems, between which no file can be moved."""
+    link, file = tmp_path / "prod.yml", tmp_path / "elsewhere" / "prod.yml"
+    file.parent.mkdir()
+    file.write_text(TEXT)
+    link.symlink_to(file)
+    replace = os.replace
+
+    def within_one_folder(source: Any, target: Any) -> None:
+        if Path(source).parent != Path(target).parent:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", within_one_folder)
+    with edited(link, promote):
+        pass
+    assert link.is_symlink()
+    assert file.read_text() == changed(TEXT, promote)
+    assert [path.name for path in file.parent.iterdir()] == ["prod.yml"]
 
 
 def test_change_of_another_program_is_not_overwritten(tmp_path: Path) -> None:
