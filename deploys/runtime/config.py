@@ -6,7 +6,13 @@ import json
 from typing import Any, Literal
 
 from deploys.ops.programs import program
-from deploys.runtime.settings import ENGINE_SOCKET, ENGINE_STATES, EngineSettings, RuntimeSettings
+from deploys.runtime.settings import (
+    ENGINE_SOCKET,
+    ENGINE_STATES,
+    EndpointSettings,
+    EngineSettings,
+    RuntimeSettings,
+)
 
 ACCESS = "/etc/clawd/access.json"
 POLICY = "/etc/clawd/policy.json"
@@ -96,11 +102,15 @@ def route_table(settings: RuntimeSettings) -> str:
     return _json(
         {
             "version": settings.routes.version,
-            "models": {name: endpoint.model_dump(mode="json") for name, endpoint in settings.models.items()},
+            "models": {name: _route(endpoint) for name, endpoint in settings.models.items()},
             "shares": settings.routes.shares,
             **({"judge": judge.model_dump()} if judge else {}),
         }
     )
+
+
+def _route(endpoint: EndpointSettings) -> dict[str, Any]:
+    return endpoint.model_dump(mode="json", exclude=set() if endpoint.needs_key else {"needs_key"})
 
 
 def _internal(settings: RuntimeSettings) -> dict[str, Any]:

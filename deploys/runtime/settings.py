@@ -111,6 +111,7 @@ class EndpointSettings(ComponentSettings):
     token_gap_seconds: int = 60
     answers_at_once: int = Field(32, description="Conversations that it answers at the same time.")
     policy: LeavingSettings = Field(LeavingSettings(), description="What may be sent to it.")
+    needs_key: bool = Field(False, description="Whether `credentials` has an API key for it.")
 
 
 class TelegramSettings(ComponentSettings):
@@ -389,6 +390,7 @@ def _endpoint(model: LocalModel | RemoteModel, socket: str) -> EndpointSettings:
         token_gap_seconds=model.token_gap_seconds,
         answers_at_once=model.answers_at_once,
         policy=_policy(model.leaving),
+        needs_key=model.api_key is not None,
     )
 
 

@@ -59,7 +59,8 @@ class ModelEndpoint(SettingsSection):
     the timeout for the first token, reasoning included; `answering` chooses the default: less if another
     model can answer instead. `token_gap_seconds` is the timeout for each further token. `answers_at_once` is
     how many conversations use it at the same time, `answers_at_once` of the bot by default. `policy` says who
-    may be answered by it.
+    may be answered by it. `needs_key` says that its API key is a credential, and that the model is not used
+    before the bot has started with it.
     """
 
     endpoint: Annotated[str, Field(pattern=r"^(unix:/.+|https?://.+)$")]
@@ -70,6 +71,7 @@ class ModelEndpoint(SettingsSection):
     token_gap_seconds: Annotated[float, Field(ge=1, le=1800)] = 60.0
     answers_at_once: Annotated[int, Field(ge=1, le=512)] | None = None
     policy: PolicySettings = PolicySettings()
+    needs_key: bool = False
 
 
 class BotModels(SettingsSection):

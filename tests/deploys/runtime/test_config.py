@@ -81,6 +81,17 @@ def test_further_models_shares_and_margins_reach_the_bot(tmp_path: Path) -> None
     assert read.models["default"].policy.policy() == EVERYTHING
 
 
+def test_bot_learns_which_models_need_a_key(tmp_path: Path) -> None:
+    keyless = {name: value for name, value in REMOTE.items() if name != "api_key"}
+    declared = inventory(models={"default": LOCAL, "new": REMOTE, "other": keyless})
+    models = table(declared, tmp_path).models
+    assert {name: model.needs_key for name, model in models.items()} == {
+        "default": False,
+        "new": True,
+        "other": False,
+    }
+
+
 def test_bot_reaches_each_engine_by_its_own_socket(tmp_path: Path) -> None:
     declared = inventory(models={"default": LOCAL, "new": {**LOCAL, "parallel": 2}})
     settings = settings_for(declared, "bot1")

@@ -66,7 +66,13 @@ class BotService:
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
         )
         self._fleet = ModelFleet(table_of(settings.models), self._made(settings.answers_at_once, credentials))
-        self._keeper = RouteKeeper(self._fleet, settings.models.routes, self.store, self.metrics)
+        self._keeper = RouteKeeper(
+            self._fleet,
+            settings.models.routes,
+            self.store,
+            self.metrics,
+            has_key=lambda model: credentials.get(_key_of(model)) is not None,
+        )
         answerer = Answerer(self._fleet.pool, settings.system_prompt, settings.max_reply_tokens, self.metrics)
         answerer.observe = self._fleet.observe
         for model in self._fleet.models.values():
@@ -172,7 +178,7 @@ class BotService:
             own = None
             if mounts := socket_mounts(((name, endpoint),)):
                 own = httpx.AsyncClient(mounts=mounts, verify=False, trust_env=False)  # noqa: S501 - no TLS
-            client = ModelClient(name, endpoint, own or self._http, credentials.get(f"model-{name}-api-key"))
+            client = ModelClient(name, endpoint, own or self._http, credentials.get(_key_of(name)))
             at_once = endpoint.answers_at_once or places
             return GuardedModel(client, at_once, endpoint.policy.policy(), own.aclose if own else None)
 
@@ -190,6 +196,10 @@ class BotService:
             except StoreError as fault:
                 log.error("%s", fault)
             await asyncio.sleep(PURGE_EVERY)
+
+
+def _key_of(model: str) -> str:
+    return f"model-{model}-api-key"
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:

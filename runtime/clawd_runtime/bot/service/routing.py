@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from clawd_runtime.bot.models.fleet import ModelFleet
-from clawd_runtime.bot.models.routes import DEFAULT, FALLBACK, load_routes
+from clawd_runtime.bot.models.routes import DEFAULT, FALLBACK, RouteTable, load_routes
 from clawd_runtime.bot.service.metrics import Metrics
 from clawd_runtime.bot.store.store import Store
 from clawd_runtime.bot.watched_file import WatchedFile
@@ -34,13 +34,25 @@ VERDICTS = "routes"
 
 
 class RouteKeeper:
-    """Keeps `fleet` in agreement with `file` (None: the table never changes) and with the other bots."""
+    """Keeps `fleet` in agreement with `file` (None: the table never changes) and with the other bots.
 
-    def __init__(self, fleet: ModelFleet, file: Path | None, store: Store, metrics: Metrics) -> None:
+    `has_key` returns whether the bot has started with an API key for a model.
+    """
+
+    def __init__(
+        self,
+        fleet: ModelFleet,
+        file: Path | None,
+        store: Store,
+        metrics: Metrics,
+        *,
+        has_key: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._fleet = fleet
         self._file = file
         self._store = store
         self._metrics = metrics
+        self._has_key = has_key
         self._watched = WatchedFile(file)
         self._agree_at = 0.0
         self._outdated = file is not None
@@ -106,6 +118,7 @@ class RouteKeeper:
     async def _read(self, file: Path) -> None:
         try:
             table = await asyncio.to_thread(load_routes, file)
+            self._require_keys(file, table)
         except SettingsError as error:
             self.problem = str(error)
             log.error("routes: the former table stays in use: %s", error)
@@ -117,6 +130,18 @@ class RouteKeeper:
         for model in self._fleet.models.values():
             self._metrics.model_state(model.name, model.state)
         log.info("routes: version %d, shares %s", table.version, dict(table.shares) or "none")
+
+    def _require_keys(self, file: Path, table: RouteTable) -> None:
+        """Raise `SettingsError` if a model needs a key that this bot gets at its next start.
+
+        Without it every request would fail, and the verdict would take its share away in all bots.
+        """
+        names = [n for n, model in table.models.items() if model.needs_key and not self._has_key(n)]
+        if names:
+            raise SettingsError(
+                f"{file}: the bot has started without the API key of {', '.join(names)}",
+                advice="restart the bot; `clawd-provision up` does it when a key is new",
+            )
 
     async def _tell(self, name: str, reason: str) -> None:
         try:

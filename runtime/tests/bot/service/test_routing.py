@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,11 +41,11 @@ class Client:
 class Bot:
     """The part of a bot that keeps the routes."""
 
-    def __init__(self, file: Path, store: Store) -> None:
+    def __init__(self, file: Path, store: Store, keys: Collection[str] = ()) -> None:
         self.closed: list[str] = []
         self.metrics = Metrics()
         self.fleet = ModelFleet(load_routes(file), self._make)
-        self.keeper = RouteKeeper(self.fleet, file, store, self.metrics)
+        self.keeper = RouteKeeper(self.fleet, file, store, self.metrics, has_key=keys.__contains__)
 
     def _make(self, name: str, endpoint: ModelEndpoint) -> GuardedModel:
         async def close() -> None:
@@ -125,6 +125,22 @@ async def test_file_with_a_mistake_leaves_the_former_table_in_use(routes: Routes
     routes.write(new=100)
     await bot.keeper.look()
     assert (bot.answered_by("new"), bot.value("clawd_route_file_readable")) == (400, 1)
+
+
+async def test_model_whose_key_is_new_is_used_after_the_next_start(routes: Routes, store: Store) -> None:
+    """The table is written before the restart that brings the key; with no key, each request would fail."""
+    bot = Bot(routes.file, store)
+    routes.write(new=50)
+    content = json.loads(routes.file.read_text())
+    content["models"]["new"]["needs_key"] = True
+    routes.put(content)
+    await bot.keeper.look()
+    assert (bot.answered_by("default"), bot.value("clawd_route_version")) == (400, 1)
+    assert "without the API key of new" in bot.keeper.view()["problem"]
+    restarted = Bot(routes.file, store, keys={"new"})
+    await restarted.keeper.look()
+    assert restarted.answered_by("new") > 0
+    assert restarted.keeper.view()["problem"] == ""
 
 
 async def test_replaced_model_finishes_its_answers_before_it_is_closed(routes: Routes, store: Store) -> None:
