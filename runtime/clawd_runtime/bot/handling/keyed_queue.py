@@ -166,6 +166,12 @@ class LaneRunner(Generic[K]):
     async def _work(self, lane: K, piece: int) -> None:
         try:
             again_after = await self._handle(piece)
+        except asyncio.CancelledError:
+            if self._stopped:
+                raise
+            # Else the lane would never be served again.
+            log.exception("internal error: handling was cancelled; retrying in %g s", RETRY_AFTER_FAULT)
+            again_after = RETRY_AFTER_FAULT
         except Exception as fault:
             self._faults[piece] += 1
             again_after = min(LONGEST_RETRY, RETRY_AFTER_FAULT * 2 ** min(self._faults[piece] - 1, 10))

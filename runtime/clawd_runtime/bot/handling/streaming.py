@@ -59,6 +59,8 @@ class AnswerStream:
         self._may_open = task.stream is None or bool(task.stream.ref) or bool(channel.idempotent_for)
         self._otherwise: AnswerProgress = NoProgress()
         self._opens_at = 0.0
+        self.question = ""
+        """The question as the model sees it; empty before it is asked."""
         self.answer = ""
         """The answer so far."""
         self._piece: Piece | None = None
@@ -71,11 +73,6 @@ class AnswerStream:
         """Return whether pieces are shown in a recorded message."""
         usable = self._record.state == "open" or (self._record.state == "opening" and self._may_open)
         return self._settings is not None and usable
-
-    @property
-    def is_open(self) -> bool:
-        """Return whether something is visible in a recorded message."""
-        return self._record.state == "open"
 
     async def __aenter__(self) -> Self:
         """Start to show pieces."""
@@ -97,8 +94,12 @@ class AnswerStream:
         """Show a notice of the bot in place of the answer."""
         self._put(Piece(text, is_notice=True))
 
-    def answer_begins(self, otherwise: AnswerProgress) -> None:
-        """Prepare for pieces of the answer, which `otherwise` shows if no recorded message does."""
+    def answer_begins(self, question: str, otherwise: AnswerProgress) -> None:
+        """Prepare for pieces of the answer, which `otherwise` shows if no recorded message does.
+
+        `question` is what the model sees of it.
+        """
+        self.question = question
         self._otherwise = otherwise
         self._opens_at = asyncio.get_running_loop().time() + OPEN_AFTER
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from clawd_runtime.bot.access.gate import AccessGate
 from clawd_runtime.bot.channels.base import Channel
+from clawd_runtime.bot.handling.interruptions import Interrupted, Interruptions
 from clawd_runtime.bot.handling.keyed_queue import LaneRunner
 from clawd_runtime.bot.handling.pacing import Pacing
 from clawd_runtime.bot.handling.rate_limit import RateLimitVerdict
@@ -101,8 +102,7 @@ class Worker:
         self._at_gate: dict[int, asyncio.Task[Any]] = {}
         self._attempted: set[int] = set()
         self._alone = asyncio.Semaphore(1)
-        self._asking: dict[int, asyncio.Task[Any]] = {}
-        self._interrupted: dict[int, Interruption] = {}
+        self._interruptions = Interruptions()
         self._runner: LaneRunner[ConversationKey] = LaneRunner(self._handle, CONVERSATIONS_AT_ONCE)
         # Commands and announcements do not wait until one of these conversations has an answer.
         self._commands: LaneRunner[ConversationKey] = LaneRunner(self._handle, COMMANDS_AT_ONCE)
@@ -121,11 +121,8 @@ class Worker:
                 self._commands.put(conversation, seq)
 
     def interrupt(self, seq: int, why: Interruption) -> None:
-        """Interrupt the answer to a message, if a model is being asked or waited for."""
-        asking = self._asking.get(seq)
-        if asking is not None:
-            self._interrupted[seq] = why
-            asking.cancel()
+        """Interrupt the handling of a message, if it is under way, for example while a model is asked."""
+        self._interruptions.interrupt(seq, why)
 
     def wake(self, seq: int) -> bool:
         """Check a message again that waited for another bot; return False if it is not queued here."""
@@ -198,6 +195,10 @@ class Worker:
         else:
             # Not those that have followed since it was made.
             task = replace(task, joined=self._joined.get(seq, ()))
+        if not settlement.replies and task.stream is not None and task.stream.takes_reply:
+            # Else what was shown would look like an answer that still grows.
+            words = (Content(self._gate.words(task.inbound).stopped),)
+            settlement = replace(settlement, replies=numbered(task.inbound, words))
         self._made[seq], self._joined[seq] = settlement, task.joined
         settled_now = await self._store.settle(task, settlement)
         self._made.pop(seq, None)
@@ -213,9 +214,24 @@ class Worker:
         return None
 
     async def _decide(self, task: Task, channel: Channel) -> Settlement | None:
+        """Return the result of a message; None if it must be taken again, because it was interrupted."""
         places = channel.announced_to(task.inbound)
         if places is not None:
             return Settlement("announced", self._announcements(task.inbound, places))
+        stream = AnswerStream(self._store, channel, task, self._pacing)
+        result = self._result(task, channel, stream)
+        try:
+            return await self._interruptions.run((task.seq, *task.joined), result)
+        except Interrupted as interruption:
+            why = interruption.why
+        if why == "stop" and stream.answer:
+            return self._stopped_answer(task, channel, stream)
+        if task.seq in self._attempted:
+            await self._store.withdraw_attempts((task.seq,))
+            self._attempted.discard(task.seq)
+        return None
+
+    async def _result(self, task: Task, channel: Channel, stream: AnswerStream) -> Settlement:
         task = replace(task, inbound=await self._with_quote(task, channel))
         decision = await self._gate.decide(task, channel)
         match decision:
@@ -230,47 +246,18 @@ class Worker:
                 return Settlement(
                     outcome, replies, begins_anew=begins_anew, explained=task.doubts, change=change
                 )
-            case AskModel():
-                if task.stopped:
-                    shown = task.stream is not None and task.stream.state == "open"
-                    return self._stopped(task, channel, decision, is_visible=shown)
-                return await self._ask_unless_interrupted(task, channel, decision)
+            case AskModel(messages=words):
+                if not task.stopped:
+                    return await self._ask(task, channel, decision, stream)
+                # In a chat, the command has an answer of its own; other clients wait for one to each message.
+                replies = () if channel.is_chat else replies_to(task.inbound, channel, words.stopped)
+                return Settlement("stopped", replies)
 
-    async def _ask_unless_interrupted(self, task: Task, channel: Channel, ask: AskModel) -> Settlement | None:
-        """Return what `_ask` does; if the answer is stopped, what was shown of it; None after an edit."""
-        current = asyncio.current_task()
-        assert current is not None
-        seqs = (task.seq, *task.joined)
-        self._asking.update(dict.fromkeys(seqs, current))
-        stream = AnswerStream(self._store, channel, task, self._pacing)
-        try:
-            return await self._ask(task, channel, ask, stream)
-        except asyncio.CancelledError:
-            why = {self._interrupted[seq] for seq in seqs if seq in self._interrupted}
-            if not why or current.uncancel():
-                raise
-        finally:
-            for seq in seqs:
-                self._asking.pop(seq, None)
-                self._interrupted.pop(seq, None)
-        if "stop" not in why:
-            self._attempted.discard(task.seq)
-            await self._store.withdraw_attempts((task.seq,))
-            return None
-        return self._stopped(task, channel, ask, stream.answer, is_visible=stream.is_open)
-
-    def _stopped(
-        self, task: Task, channel: Channel, ask: AskModel, text: str = "", *, is_visible: bool
-    ) -> Settlement:
+    def _stopped_answer(self, task: Task, channel: Channel, stream: AnswerStream) -> Settlement:
         """Return the result of a message that its sender has stopped: what was shown of its answer."""
-        note = ask.messages.stopped
-        if text:
-            contents = visible(channel.formatted(text, note))
-            turns = (Turn("user", ask.question), Turn("assistant", text))
-            return Settlement("stopped", numbered(task.inbound, contents), turns)
-        if is_visible or not channel.is_chat:
-            return Settlement("stopped", replies_to(task.inbound, channel, note))
-        return Settlement("stopped")
+        contents = visible(channel.formatted(stream.answer, self._gate.words(task.inbound).stopped))
+        turns = (Turn("user", stream.question), Turn("assistant", stream.answer))
+        return Settlement("stopped", numbered(task.inbound, contents), turns)
 
     def _to_another(self, inbound: Inbound, also: AlsoSay, number: int) -> tuple[Reply, ...]:
         """Return the messages to someone else, numbered after those of the answer."""
@@ -347,13 +334,12 @@ class Worker:
             ):
                 history = await self._store.recall(inbound.conversation)
                 question = await check.question(ask.prompt(history))
-                self._attempted.add(task.seq)
-                await self._store.begin_attempt(task)
+                await self._begin_attempt(task)
                 async with channel.answering(inbound) as progress:
-                    stream.answer_begins(progress)
+                    stream.answer_begins(question.text, progress)
                     answer = await admission.answer(history, question.text, check.progress(stream))
             answer = replace(answer, text=await check.answer(answer.text))
-        except StoreError:
+        except (StoreError, Interrupted):
             raise
         except QuestionBlocked as block:
             text = _declared(block.notice, ask.messages, ask.messages.question_blocked)
@@ -393,6 +379,13 @@ class Worker:
             used=used,
             day=self._gate.day() if used else "",
         )
+
+    async def _begin_attempt(self, task: Task) -> None:
+        """Count an attempt; raise `Interrupted` if the message was changed or stopped since it was taken."""
+        self._attempted.add(task.seq)
+        if not await self._store.begin_attempt(task):
+            self._attempted.discard(task.seq)
+            raise Interrupted("edit")
 
     @asynccontextmanager
     async def _admitted(

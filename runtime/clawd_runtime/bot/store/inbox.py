@@ -161,12 +161,21 @@ def _verdict(connection: Connection, row: Row[Any], limit: int) -> RateLimitVerd
     return verdict
 
 
-def begin_attempt(connection: Connection, task: Task) -> None:
-    """Count an attempt to have a model answer the message, before it is made."""
+def begin_attempt(connection: Connection, task: Task) -> bool:
+    """Count an attempt to have a model answer the message, before it is made.
+
+    Return False, and count nothing, if the message was changed or stopped since it was taken.
+    """
+    together = (table.c.seq.in_((task.seq, *task.joined)), table.c.outcome.is_(None))
+    rows = connection.execute(select(table.c.text, table.c.stopped).where(*together).order_by(table.c.seq))
+    found = rows.all()
+    if any(row.stopped for row in found) or "\n".join(row.text for row in found) != task.inbound.text:
+        return False
     counted = func.coalesce(table.c.attempts, 0) + 1
     connection.execute(
         update(table).where(table.c.seq == task.seq, table.c.owner == task.member).values(attempts=counted)
     )
+    return True
 
 
 def withdraw_attempts(connection: Connection, owner: int, seqs: Sequence[int]) -> None:
@@ -208,6 +217,17 @@ def settle(connection: Connection, task: Task, handled: Handled, now: float) -> 
         .values(outcome=handled.outcome, done_at=now, owner=None, **source, **forgotten)
     )
     return bool(result.rowcount == 1)
+
+
+def settle_joined(connection: Connection, seqs: Sequence[int], now: float, *, keep_text: bool) -> None:
+    """Mark messages as handled together with an older one.
+
+    They may belong to another member by now, if this one is leaving; that one has not answered them, because
+    the older message was open.
+    """
+    forgotten = {} if keep_text else {"text": "", "context": None}
+    open_ones = update(table).where(table.c.seq.in_(seqs), table.c.outcome.is_(None))
+    connection.execute(open_ones.values(outcome="joined", done_at=now, owner=None, **forgotten))
 
 
 def is_held(connection: Connection, task: Task) -> bool:

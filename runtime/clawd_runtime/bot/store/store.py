@@ -282,9 +282,9 @@ class Store:
 
         return await self._database.run(record)
 
-    async def begin_attempt(self, task: Task) -> None:
-        """Count an attempt to have a model answer the message, before it is made."""
-        await self._database.run(lambda c: inbox.begin_attempt(c, task))
+    async def begin_attempt(self, task: Task) -> bool:
+        """Count an attempt to have a model answer the message; return False if it was changed or stopped."""
+        return await self._database.run(lambda c: inbox.begin_attempt(c, task))
 
     async def withdraw_attempts(self, seqs: Sequence[int]) -> None:
         """Count one attempt less at messages that are left to other bots or the next run."""
@@ -307,9 +307,8 @@ class Store:
             handled = Handled(settlement.outcome, settlement.answered, keep_text=bool(settlement.turns))
             if not inbox.settle(connection, task, handled, now):
                 return None
-            for seq in task.joined:
-                joined = Handled("joined", None, keep_text=handled.keep_text)
-                inbox.settle(connection, replace(task, seq=seq), joined, now)
+            if task.joined:
+                inbox.settle_joined(connection, task.joined, now, keep_text=handled.keep_text)
             if settlement.begins_anew:
                 history.begin_anew(connection, conversation)
             history.append(connection, conversation, settlement.turns, now)

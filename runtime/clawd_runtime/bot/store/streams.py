@@ -31,6 +31,11 @@ class StreamRecord:
     digest: str
     state: StreamState
 
+    @property
+    def takes_reply(self) -> bool:
+        """Return whether a reply is to be completed there."""
+        return bool(self.ref) and self.state in ("opening", "open")
+
 
 def find(connection: Connection, channel: str, event_id: str) -> StreamRecord | None:
     """Return the stream of the answer to an event; None if nothing was shown of it."""
@@ -57,7 +62,7 @@ def put(connection: Connection, channel: str, event_id: str, stream: StreamRecor
 def shown_for(connection: Connection, channel: str, event_id: str) -> Shown | None:
     """Return where the reply to an event is to be completed; None if it is a new message."""
     stream = find(connection, channel, event_id)
-    if stream is None or not stream.ref or stream.state not in ("opening", "open"):
+    if stream is None or not stream.takes_reply:
         return None
     return Shown(stream.ref, stream.sequence + 1)
 

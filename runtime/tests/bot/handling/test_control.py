@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from clawd_runtime.bot.access.current import CurrentAccess
 from clawd_runtime.bot.channels.base import AnswerProgress
-from clawd_runtime.bot.handling import streaming
+from clawd_runtime.bot.handling import streaming, worker
 from clawd_runtime.bot.models.attempt import ModelAnswer
+from clawd_runtime.bot.policy.current import CurrentPolicy
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.text.messages import EN
-from clawd_runtime.bot.values import ConversationKey, Inbound
+from clawd_runtime.bot.values import ConversationKey, Inbound, Quote
 from tests.bot.handling.test_streaming import GrowingChannel
 from tests.bot.scripted import Chain, ScriptedChannel, message, running
 
@@ -246,3 +249,145 @@ async def test_restart_answers_joined_messages_once(tmp_path: Path) -> None:
     async with running(chain(tmp_path, channel, model=model)) as bot:
         await bot.settled()
     assert sorted(channel.texts) == ["re: first\nsecond", "re: other"]
+
+
+async def test_stop_ends_answer_to_joined_messages_and_next_one_is_answered(tmp_path: Path) -> None:
+    channel, model = ChatChannel(), Hanging()
+    async with running(chain(tmp_path, channel, model=model)) as bot:
+        await bot.store.store_all([message(event, event) for event in ("1", "2", "3")], "scripted", {})
+        await until(lambda: model.asked)
+        await bot.store.store(message("4", "/stop"))
+        model.go_on.set()
+        await bot.store.store(message("5", "next"))
+        await bot.settled()
+        history = await bot.store.recall(message("1").conversation)
+    assert "re: next" in channel.texts
+    assert [turn.text for turn in history if turn.role == "user"] == ["1\n2\n3", "next"]
+
+
+async def test_stop_prevails_over_edit_at_the_same_time(tmp_path: Path) -> None:
+    channel, model = ChatChannel(), Hanging()
+    first = message("1", "first")
+    async with running(chain(tmp_path, channel, model=model)) as bot:
+        await bot.store.store(first)
+        await until(lambda: model.asked)
+        edited = replace(first, event_id="e", text="edited", edited=True)
+        await bot.store.store_all([edited, message("2", "/stop"), edited], "scripted", {})
+        model.go_on.set()
+        await bot.store.store(message("3", "next"))
+        await bot.settled()
+    assert model.asked == ["first", "next"]
+    assert sorted(channel.texts) == sorted([f"re: first\n\n{EN.stopped}", EN.stop_done, "re: next"])
+
+
+async def test_joined_messages_are_answered_once_when_the_bot_leaves(tmp_path: Path) -> None:
+    channel, model = ChatChannel(), Hanging()
+    async with running(chain(tmp_path, channel, model=model)) as bot:
+        await bot.store.store_all([message("1", "first"), message("2", "second")], "scripted", {})
+        await until(lambda: model.asked)
+        await bot.store.begin_leaving(bot.worker.begin_nothing())
+        model.go_on.set()
+        await bot.worker.stop(5.0)
+    async with running(chain(tmp_path, channel, model=model)) as bot:
+        await bot.settled()
+    assert channel.texts == ["re: first\nsecond"]
+
+
+async def test_stopped_question_is_remembered_as_the_policy_permits(tmp_path: Path) -> None:
+    file = tmp_path / "policy.json"
+    file.write_text(json.dumps({"input": [{"name": "r", "patterns": ["hunter"]}]}), "utf-8")
+    channel, model = ChatChannel(), Hanging()
+    bot = Chain(tmp_path, channel, answerer=model, policy=CurrentPolicy(file, {}))
+    async with running(bot):
+        await bot.store.store(message("1", "my word is hunter"))
+        await until(lambda: model.asked)
+        await bot.store.store(message("2", "/stop"))
+        await bot.settled()
+        history = await bot.store.recall(message("1").conversation)
+    assert [turn.text for turn in history if turn.role == "user"] == model.asked
+    assert "hunter" not in model.asked[0]
+
+
+class SlowQuotes(ChatChannel):
+    """A channel on which it takes a while to fetch a quoted message."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetching = 0
+        self.fetched = asyncio.Event()
+
+    async def quoted(self, ref: str) -> Quote:
+        self.fetching += 1
+        await self.fetched.wait()
+        return Quote("quoted")
+
+
+@pytest.mark.parametrize("change", ["stop", "edit"])
+async def test_change_while_the_quote_is_fetched_is_not_lost(tmp_path: Path, change: str) -> None:
+    channel, model = SlowQuotes(), Hanging()
+    model.go_on.set()
+    first = message("1", "first", quote=Quote(ref="q"))
+    async with running(chain(tmp_path, channel, model=model)) as bot:
+        await bot.store.store(first)
+        await until(lambda: channel.fetching)
+        edited = replace(first, event_id="e", text="edited", edited=True)
+        await bot.store.store(edited if change == "edit" else message("2", "/stop"))
+        channel.fetched.set()
+        await bot.settled()
+    assert [asked.splitlines()[-1] for asked in model.asked] == (["edited"] if change == "edit" else [])
+
+
+@pytest.mark.parametrize("change", ["stop", "edit"])
+async def test_change_whose_notice_is_lost_is_found_before_the_model_is_asked(
+    tmp_path: Path, change: str
+) -> None:
+    channel, model = SlowQuotes(), Hanging()
+    model.go_on.set()
+    first = message("1", "first", quote=Quote(ref="q"))
+    bot = chain(tmp_path, channel, model=model)
+    bot.store.on_interruption = lambda seq, why: None
+    async with running(bot):
+        await bot.store.store(first)
+        await until(lambda: channel.fetching)
+        edited = replace(first, event_id="e", text="edited", edited=True)
+        await bot.store.store(edited if change == "edit" else message("2", "/stop"))
+        channel.fetched.set()
+        await bot.settled()
+    assert [asked.splitlines()[-1] for asked in model.asked] == (["edited"] if change == "edit" else [])
+
+
+async def test_message_that_shows_an_answer_is_completed_when_no_reply_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel, model = GrowingChatChannel(), Hanging()
+    first = message("1", "first", user="ada", chat_kind="group")
+    file = tmp_path / "access.json"
+    file.write_text('{"channels": {"scripted": "open"}}', "utf-8")
+    bot = Chain(tmp_path, channel, answerer=model, access=CurrentAccess(file))
+    monkeypatch.setattr(streaming, "OPEN_AFTER", 0.0)
+    async with running(bot):
+        await bot.store.store(first)
+        await until(lambda: channel.messages)
+    file.write_text('{"channels": {"scripted": "closed"}}', "utf-8")
+    async with running(Chain(tmp_path, channel, answerer=model, access=CurrentAccess(file))) as bot:
+        await bot.settled()
+        assert bot.count("clawd_messages_total", outcome="denied") == 1
+    assert channel.visible == [EN.stopped]
+
+
+async def test_notice_in_a_recorded_message_is_replaced_when_the_waiting_message_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "NOTICE_AFTER", 0.0)
+    channel, model = GrowingChatChannel(), Hanging()
+    async with running(chain(tmp_path, channel, model=model, at_once=1)) as bot:
+        await bot.store.store(message("1", "one", chat="1", user="1"))
+        await until(lambda: model.asked)
+        await bot.store.store(message("2", "two", chat="2", user="2"))
+        notice = EN.waiting.format(ahead=1)
+        await until(lambda: notice in channel.visible)
+        await bot.store.store(message("3", "/stop", chat="2", user="2"))
+        await until(lambda: EN.stopped in channel.visible)
+        model.go_on.set()
+        await bot.settled()
+    assert sorted(channel.visible) == sorted([EN.stop_done, EN.stopped, "re: one"])

@@ -233,3 +233,21 @@ async def test_resting_lane_can_be_woken() -> None:
     assert runner.begin_nothing() == frozenset()
     await runner.stop(1.0)
     assert sorted(seen) == [0, 0, 1, 1, 2, 2]
+
+
+async def test_lane_goes_on_after_its_piece_was_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyed_queue, "RETRY_AFTER_FAULT", 0.0)
+    seen: list[int] = []
+
+    async def handle(piece: int) -> float | None:
+        seen.append(piece)
+        if len(seen) == 1:
+            raise asyncio.CancelledError
+        return None
+
+    runner: LaneRunner[str] = LaneRunner(handle, limit=4)
+    runner.put("a", 1)
+    runner.put("a", 2)
+    await asyncio.sleep(0.01)
+    await runner.stop(1.0)
+    assert seen == [1, 1, 2]
