@@ -44,8 +44,9 @@ class Access(Declared):
 
     telegram: Literal["closed", "pairing", "open"] = Field(
         "pairing",
-        description="Other people than those with a role, on Telegram: `closed` if they get no answer, "
-        "`pairing` if they get a code that an administrator confirms, `open` if everyone may use the bot.",
+        description="Other people than those with a role, on Telegram: `closed` if the bot only answers, "
+        "in private chats, that they may not use it, `pairing` if they get a code "
+        "that an administrator confirms, `open` if everyone may use the bot.",
     )
     feishu: Literal["closed", "pairing", "tenant", "open"] = Field(
         "pairing",
