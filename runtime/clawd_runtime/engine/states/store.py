@@ -181,14 +181,6 @@ class StateStore:
         self._drop(state)
         self._count()
 
-    def forget(self, conversation: str) -> bool:
-        """Drop what is kept of a conversation, and return whether there was anything."""
-        states = list(self._by_conversation.get(conversation, ()))
-        for state in states:
-            self._drop(state)
-        self._count()
-        return bool(states)
-
     # --- in the background --------------------------------------------------------------------------
 
     def work(self) -> None:

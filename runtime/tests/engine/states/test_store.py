@@ -268,17 +268,6 @@ def test_old_states_are_deleted(opened):
     assert len(again.store._states) == 1
 
 
-def test_forgotten_conversation_leaves_nothing(opened):
-    store = opened()
-    store.save([1, 2, 3], "1" * 64)
-    store.save([1, 2, 4], "2" * 64)
-    store.written()
-    assert store.store.forget("1" * 64)
-    assert not store.store.forget("3" * 64)
-    store.until(lambda: len(store.files()) == 1)
-    assert store.get([1, 2, 3])[0] == 2
-
-
 def test_full_disk_is_reported_once_and_memory_is_used(opened, caplog, monkeypatch):
     store = opened()
     monkeypatch.setattr(files_module, "LEAST_FREE", 1 << 60)
