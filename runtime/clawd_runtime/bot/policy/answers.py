@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clawd_runtime.bot.channels.base import AnswerProgress
@@ -22,6 +23,8 @@ from clawd_runtime.visible import is_blank
 # What Markdown does not show as it is written, apart from marks, which are symbols within words anyway.
 PARAGRAPH = "\n\n"
 HIDES_TEXT = re.compile(r"[&<]|\]\s*[(\[:]")
+# Rendering takes about a microsecond a character, and happens on the event loop: 2 % of its time per answer.
+RENDERED_A_SECOND = 20_000
 
 
 class AnswerBlocked(RuntimeFault):
@@ -50,9 +53,15 @@ class AnswerCheck:
         self._words = policy.words
         self.version = policy.version
 
-    def progress(self, shown: AnswerProgress) -> AnswerProgress:
-        """Return a progress that passes on to `shown` only what is permitted."""
-        return _CheckedProgress(self._words, shown)
+    def progress(
+        self, shown: AnswerProgress, clock: Callable[[], float] = time.monotonic
+    ) -> AnswerProgress:
+        """Return a progress that passes on to `shown` only what is permitted.
+
+        Text that must be rendered to be checked is passed on less often, the longer it is: after `n` rendered
+        characters, nothing is rendered for `n / RENDERED_A_SECOND` seconds.
+        """
+        return _CheckedProgress(self._words, shown, clock)
 
     def complete(self, text: str) -> CheckedAnswer:
         """Return the answer as it may be shown and stored; raise `AnswerBlocked` if it may not be."""
@@ -92,15 +101,20 @@ def _rendered(markdown: str) -> str:
 
 
 class _CheckedProgress:
-    def __init__(self, words: WordLists, shown: AnswerProgress) -> None:
+    def __init__(self, words: WordLists, shown: AnswerProgress, clock: Callable[[], float]) -> None:
         self._words = words
         self._shown = shown
+        self._clock = clock
+        self._renders_at = 0.0
+        """Time before which nothing is rendered."""
         self._restart()
 
     def _restart(self) -> None:
         self._stage = WordStage(self._words)
         self._seen = ""
         self._permitted = ""
+        self._shown_until = 0
+        """Length of the part of `_permitted` that was shown, in which nothing was found."""
 
     def show(self, text: str) -> None:
         """Show what is permitted of `text`, the answer so far; another beginning restarts the check."""
@@ -110,16 +124,27 @@ class _CheckedProgress:
         self._seen = text
         if self._stage.blocked:
             raise AnswerBlocked(self._stage.blocked)
-        if permitted:
-            before = len(self._permitted)
-            self._permitted += permitted
-            if not is_blank(self._permitted) and not hit_when_rendered(self._changed(before), self._words):
-                self._shown.show(self._permitted)
+        self._permitted += permitted
+        if len(self._permitted) > self._shown_until and not is_blank(self._permitted):
+            self._show_if_harmless()
 
-    def _changed(self, before: int) -> str:
-        """Return the part in which what was added after `before` may be rendered differently.
+    def _show_if_harmless(self) -> None:
+        changed = self._changed()
+        if HIDES_TEXT.search(changed):
+            now = self._clock()
+            if now < self._renders_at:
+                return
+            self._renders_at = now + len(changed) / RENDERED_A_SECOND
+            if hit_when_rendered(changed, self._words):
+                return
+        self._shown_until = len(self._permitted)
+        self._shown.show(self._permitted)
+
+    def _changed(self) -> str:
+        """Return the part in which what is not shown yet may be rendered differently.
 
         That is its paragraph, or everything for the target of a link, which may be used anywhere.
         """
-        paragraph = self._permitted[max(0, self._permitted.rfind(PARAGRAPH, 0, before)) :]
+        before = self._permitted.rfind(PARAGRAPH, 0, self._shown_until)
+        paragraph = self._permitted[max(0, before) :]
         return self._permitted if "]:" in paragraph else paragraph

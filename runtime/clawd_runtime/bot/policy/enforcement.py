@@ -108,7 +108,7 @@ class MessageCheck:
 
     def progress(self, shown: AnswerProgress) -> AnswerProgress:
         """Return a progress that passes on to `shown` only what is permitted, or raises `AnswerBlocked`."""
-        return self._answer.progress(shown)
+        return self._answer.progress(shown, asyncio.get_running_loop().time)
 
     async def answer(self, text: str) -> str:
         """Return the answer as it may be shown and stored; raise `AnswerBlocked` if it may not be."""

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from clawd_runtime.bot.policy.answers import AnswerBlocked, AnswerCheck
+from clawd_runtime.bot.policy import answers
+from clawd_runtime.bot.policy.answers import RENDERED_A_SECOND, AnswerBlocked, AnswerCheck
 from clawd_runtime.bot.policy.file import Policy
 from clawd_runtime.bot.policy.rules import InputRules
 from clawd_runtime.bot.policy.values import WordGroup
@@ -62,12 +65,43 @@ def test_blocking_word_stops_the_answer_before_it_is_visible() -> None:
 )
 def test_word_that_appears_only_when_rendered_is_never_shown(markdown: str) -> None:
     shown = Shown()
-    progress = check().progress(shown)
+    progress = check().progress(shown, itertools.count().__next__)
     for length in range(1, len(markdown) + 1):
         progress.show(markdown[:length])
     assert markdown not in shown.texts
+    progress.show(f"{markdown}\n\nThe next paragraph")
+    progress.show(f"{markdown}\n\nThe next paragraph goes on.")
+    assert not [text for text in shown.texts if markdown in text]
     with pytest.raises(AnswerBlocked):
         check().complete(markdown)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.001, 0.05])
+def test_rendering_for_the_check_is_bounded_by_the_time_an_answer_takes(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    rendered: list[str] = []
+    read = answers.read_markdown
+    monkeypatch.setattr(answers, "read_markdown", lambda text: (rendered.append(text), read(text))[1])
+    text = "if a[0]:\n    b = 1 < 2\n" * 100
+    shown, times = Shown(), itertools.count(1.0, seconds)
+    progress = check().progress(shown, times.__next__)
+    pieces = range(4, len(text) + 4, 4)
+    for length in pieces:
+        progress.show(text[:length])
+    assert rendered
+    assert sum(map(len, rendered)) <= 2 * len(text) + RENDERED_A_SECOND * seconds * len(pieces)
+
+
+def test_text_that_waited_for_its_check_is_shown_with_what_follows() -> None:
+    now, shown = 1.0, Shown()
+    progress = check().progress(shown, lambda: now)
+    for text in ("1 < 2", "1 < 2 < 3", "1 < 2 < 3 < 4"):
+        progress.show(text)
+    assert shown.texts == ["1 < 2"]
+    now = 2.0
+    progress.show("1 < 2 < 3 < 4")
+    assert shown.texts == ["1 < 2", "1 < 2 < 3 < 4"]
 
 
 @pytest.mark.parametrize("markdown", ["[文档](https://example.org) & <b>x</b>", "1 < 2 &amp; 3", "**法**国"])
