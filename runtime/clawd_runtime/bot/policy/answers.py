@@ -53,9 +53,7 @@ class AnswerCheck:
         self._words = policy.words
         self.version = policy.version
 
-    def progress(
-        self, shown: AnswerProgress, clock: Callable[[], float] = time.monotonic
-    ) -> AnswerProgress:
+    def progress(self, shown: AnswerProgress, clock: Callable[[], float] = time.monotonic) -> AnswerProgress:
         """Return a progress that passes on to `shown` only what is permitted.
 
         Text that must be rendered to be checked is passed on less often, the longer it is: after `n` rendered
