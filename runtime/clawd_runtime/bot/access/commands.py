@@ -30,7 +30,7 @@ class AccessCommands:
 
     async def answer(self, command: str, inbound: Inbound, person: Person, words: Messages) -> Say | None:
         """Return the answer to a command; None if it is not one of these."""
-        argument = inbound.text.strip().partition(" ")[2].strip()
+        argument = " ".join(inbound.text.split(maxsplit=1)[1:]).strip()
         match command:
             case "approve":
                 return await self._approve(argument, person, words)

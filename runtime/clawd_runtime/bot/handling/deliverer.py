@@ -46,12 +46,12 @@ IDEMPOTENCY_MARGIN = 120.0
 def may_repeat(delivery: Delivery, idempotent_for: float, now: float) -> bool:
     """Return whether a message that may have arrived can be sent again.
 
-    Completing one that is already shown has the same effect every time; else the platform must still
-    recognise the repetition.
+    Completing one that is already shown has the same effect every time, and is given up like all attempts;
+    else the platform must still recognise the repetition.
     """
-    if delivery.reply.shown is not None:
-        return True
-    return now < _started_at(delivery, now) + idempotent_for - IDEMPOTENCY_MARGIN
+    shown = delivery.reply.shown is not None
+    repeatable_for = GIVE_UP_AFTER if shown else idempotent_for - IDEMPOTENCY_MARGIN
+    return now < _started_at(delivery, now) + repeatable_for
 
 
 def _started_at(delivery: Delivery, now: float) -> float:

@@ -15,8 +15,10 @@ from clawd_runtime.bot.values import Reply
 DEEPEST = 40
 HIDDEN = "…"
 SHOWN = frozenset(
-    ("alt", "caption", "content", "description", "href", "language")
-    + ("name", "placeholder", "summary", "text", "title", "url")
+    (
+        *("alt", "caption", "content", "description", "href", "language"),
+        *("name", "placeholder", "summary", "text", "title", "url"),
+    )
 )
 """Fields that people see, of the requests to all platforms. The others are read by programs: with a common
 word in them masked, a platform would refuse every message. Credentials are masked everywhere."""
@@ -57,9 +59,11 @@ class OutboundCheck:
         if depth > DEEPEST:
             return HIDDEN
         if isinstance(value, dict):
-            fields = {"content": ""} if value.keys() >= MESSAGE else {}
+            in_json = "content" if value.keys() >= MESSAGE else None
             return {
-                self._masked(key, everything=False): self._part(part, fields.get(key, key), depth + 1)
+                self._masked(key, everything=False): self._part(
+                    part, key if key != in_json else "", depth + 1
+                )
                 for key, part in value.items()
             }
         if isinstance(value, list | tuple):

@@ -96,6 +96,15 @@ async def test_stranger_is_admitted_by_code_and_told_so(tmp_path: Path) -> None:
         assert await bot.say("2", f"/approve {code}") == EN.wrong_code, "a code is used once"
 
 
+@pytest.mark.parametrize("space", ["\n", "\u3000", " \t\n"])
+async def test_argument_of_command_follows_any_space(tmp_path: Path, space: str) -> None:
+    async with scene(tmp_path) as bot:
+        code = await bot.code_of("9")
+        answer = await bot.say("2", f"/approve{space}{code}")
+        assert answer.startswith(EN.approved.format(id="scripted:9"))
+        assert await bot.say("2", f"/revoke{space}scripted:9") == EN.revoked.format(id="scripted:9")
+
+
 async def test_grant_is_announced_in_the_language_of_the_request(tmp_path: Path) -> None:
     async with scene(tmp_path) as bot:
         found = re.search(r"[A-Z2-9]{4}-[A-Z2-9]{4}", await bot.say("9", "你好"))

@@ -246,6 +246,20 @@ async def test_completion_is_repeated_after_lost_response(tmp_path: Path, call: 
     assert len(channel.attempts) == 3
 
 
+async def test_completion_whose_outcome_stays_unknown_is_given_up(tmp_path: Path) -> None:
+    now = 1_000_000.0
+    channel, model = GrowingChannel(), Pieces("one", "one two")
+    channel.faults = {"complete": [DeliveryUnknown("502") for _ in range(5)]}
+    async with running(Chain(tmp_path, channel, answerer=model, clock=lambda: now)) as chain:
+        await chain.store.store(message("1"))
+        await until(lambda: channel.messages)
+        finish(model)
+        await until(lambda: channel.attempts)
+        now += deliverer.GIVE_UP_AFTER + 1
+        await chain.settled(5.0)
+        assert dict((await chain.store.depths()).outbox) == {"doubtful": 1}
+
+
 async def test_answer_is_a_new_message_when_the_growing_one_is_gone(tmp_path: Path) -> None:
     channel, model = GrowingChannel(), Pieces("one", "one two")
     channel.faults = {"complete": [StreamGone("deleted by an administrator")]}

@@ -10,6 +10,8 @@ from clawd_runtime.bot.policy.file import Policy
 from clawd_runtime.bot.policy.rules import InputRules
 from clawd_runtime.bot.policy.values import WordGroup
 from clawd_runtime.bot.policy.words import WordLists
+from clawd_runtime.bot.text.markdown.blocks import Block
+from clawd_runtime.bot.text.markdown.reading import read_markdown
 
 
 class Shown:
@@ -81,8 +83,12 @@ def test_rendering_for_the_check_is_bounded_by_the_time_an_answer_takes(
     monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     rendered: list[str] = []
-    read = answers.read_markdown
-    monkeypatch.setattr(answers, "read_markdown", lambda text: (rendered.append(text), read(text))[1])
+
+    def reading(text: str) -> tuple[Block, ...]:
+        rendered.append(text)
+        return read_markdown(text)
+
+    monkeypatch.setattr(answers, "read_markdown", reading)
     text = "if a[0]:\n    b = 1 < 2\n" * 100
     shown, times = Shown(), itertools.count(1.0, seconds)
     progress = check().progress(shown, times.__next__)

@@ -92,8 +92,11 @@ def is_from_page(request: Request) -> bool:
         return False
     if (site := request.headers.get("sec-fetch-site")) is not None:
         return site == "same-origin"
-    origin = urlsplit(request.headers.get("origin", ""))
-    host = urlsplit(f"//{request.headers.get('host', '')}")
+    try:
+        origin = urlsplit(request.headers.get("origin", ""))
+        host = urlsplit(f"//{request.headers.get('host', '')}")
+    except ValueError:  # brackets without an IPv6 address in them
+        return False
     return (
         origin.scheme in ("http", "https")
         and origin.hostname is not None

@@ -254,6 +254,8 @@ CHANGES = {
         {"Sec-Fetch-Site": "none"},
         {"Origin": "https://evil.example.com"},
         {"Origin": "null"},
+        {"Origin": "http://["},
+        {"Origin": "http://[x]", "Host": "[x]"},
         {"Sec-Fetch-Site": "cross-site", "Origin": "https://bot.example.com"},
     ],
 )
