@@ -19,6 +19,7 @@ from clawd_runtime.bot.access.values import CodeIssued, Person, UsageToday, has_
 from clawd_runtime.bot.channels.base import Channel
 from clawd_runtime.bot.handling.rate_limit import RateLimitVerdict
 from clawd_runtime.bot.handling.router import AskModel, Decision, Ignore, Router, Say
+from clawd_runtime.bot.models.remote_policy import Asker
 from clawd_runtime.bot.store.inbox import Task
 from clawd_runtime.bot.store.store import Store, StoredAccess
 from clawd_runtime.bot.text.commands import command_of
@@ -35,7 +36,8 @@ NOTHING_STORED = StoredAccess(False, UsageToday())
 class AccessGate:
     """Decides about messages: by `router` alone without a table of access, else also by the table.
 
-    `exhaust` is called with the models whose quota of the day is used up; it returns whether another is left.
+    `exhaust` is called with the models whose quota of the day is used up; it returns whether another is left
+    for the message.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class AccessGate:
         router: Router,
         current: CurrentAccess,
         store: Store,
-        exhaust: Callable[[frozenset[str]], bool] = lambda _: True,
+        exhaust: Callable[[frozenset[str], Asker], bool] = lambda _, asker: True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._router = router
@@ -93,9 +95,12 @@ class AccessGate:
         states = tuple(quota_states(table, person, state.usage))
         if command == "usage":
             return Say("command", usage_text(states, state, words))
-        if isinstance(decision, AskModel):
-            return self._within_quotas(table, decision, states, state)
-        return decision
+        if not isinstance(decision, AskModel):
+            return decision
+        exhausted = exhausted_models(table, state.usage.models)
+        asker = Asker(task.seq, inbound.conversation, inbound.user, inbound.chat_kind)
+        left = self._exhaust(exhausted, asker)
+        return _within_quotas(decision, states, models_left=left)
 
     def _denied(self, table: AccessTable, person: Person, state: StoredAccess, words: Messages) -> Decision:
         if not may_ask_for_access(table, person):
@@ -114,19 +119,18 @@ class AccessGate:
         text = words.pairing_code.format(code=code, id=person.id, minutes=minutes)
         return Say("pairing", text, change=CodeIssued(request))
 
-    def _within_quotas(
-        self, table: AccessTable, ask: AskModel, states: tuple[QuotaState, ...], state: StoredAccess
-    ) -> Decision:
-        words = ask.messages
-        spent = [quota for quota in states if quota.is_exhausted]
-        if spent:
-            of_user = spent[0].of == "user"
-            return Say("quota", words.quota_exhausted_user if of_user else words.quota_exhausted_group)
-        if not self._exhaust(exhausted_models(table, state.usage.models)):
-            return Say("quota", words.quota_exhausted_models)
-        near = {"user": words.quota_near_user, "group": words.quota_near_group}
-        notes = [near[quota.of].format(percent=quota.percent) for quota in states if quota.warns]
-        return replace(ask, note="\n".join(notes))
+
+def _within_quotas(ask: AskModel, states: tuple[QuotaState, ...], *, models_left: bool) -> Decision:
+    words = ask.messages
+    spent = [quota for quota in states if quota.is_exhausted]
+    if spent:
+        of_user = spent[0].of == "user"
+        return Say("quota", words.quota_exhausted_user if of_user else words.quota_exhausted_group)
+    if not models_left:
+        return Say("quota", words.quota_exhausted_models)
+    near = {"user": words.quota_near_user, "group": words.quota_near_group}
+    notes = [near[quota.of].format(percent=quota.percent) for quota in states if quota.warns]
+    return replace(ask, note="\n".join(notes))
 
 
 def usage_text(states: tuple[QuotaState, ...], state: StoredAccess, words: Messages) -> str:

@@ -52,12 +52,17 @@ class ModelFleet:
             log.warning("model %s: loses its share in routes %d: %s", model, self.table.version, reason)
         self.stopped[model] = reason
 
-    def exhaust(self, names: frozenset[str]) -> bool:
-        """Ask these models no more, until called again without them; return whether another one is left."""
+    def exhaust(self, names: frozenset[str], asker: Asker) -> bool:
+        """Ask these models no more, until called again without them.
+
+        Return whether one is left for `asker`, or none may answer it in any case.
+        """
         if names - self.exhausted:
             log.warning("models whose quota of the day is used up: %s", ", ".join(sorted(names)))
+        self.exhausted = frozenset()
+        permitted = self.pool.selection(asker).models
         self.exhausted = names
-        return not self.models.keys() <= names
+        return not permitted or bool(self.pool.selection(asker).models)
 
     def shares(self) -> Mapping[str, int]:
         """Return the shares of the models that have not been stopped."""

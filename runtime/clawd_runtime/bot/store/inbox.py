@@ -74,19 +74,35 @@ def stop_before(connection: Connection, inbound: Inbound, seq: int) -> list[tupl
     return [(row.seq, row.owner) for row in connection.execute(stopped)]
 
 
-def edit(connection: Connection, inbound: Inbound) -> list[tuple[int, int | None]]:
-    """Replace the text of an open message; return its number and owner, if there is one."""
+def edit(connection: Connection, inbound: Inbound, limit: int, now: float) -> list[tuple[int, int | None]]:
+    """Replace the text of an open message; return its number and owner, if there is one.
+
+    If its answer may have begun, the rate limit counts the edit like a message, and over it, nothing changes.
+    """
     columns = _columns(inbound)
+    mine = (
+        *(table.c.outcome.is_(None), table.c.channel == inbound.channel),
+        *(table.c.message_id == columns["message_id"], table.c.user_id == columns["user_id"]),
+    )
+    verdict = connection.scalar(select(table.c.verdict).where(*mine))
+    if verdict == RateLimitVerdict.ALLOW.value and not _counted(connection, inbound, limit, now):
+        return []
     edited = (
         update(table)
-        .where(
-            *(table.c.outcome.is_(None), table.c.channel == inbound.channel),
-            *(table.c.message_id == columns["message_id"], table.c.user_id == columns["user_id"]),
-        )
+        .where(*mine)
         .values(text=columns["text"], context=columns["context"])
         .returning(table.c.seq, table.c.owner)
     )
     return [(row.seq, row.owner) for row in connection.execute(edited)]
+
+
+def _counted(connection: Connection, inbound: Inbound, limit: int, now: float) -> bool:
+    """Record an edit as a handled message; return False if it is known, or over the rate limit."""
+    if _judge(connection, inbound, limit) is not RateLimitVerdict.ALLOW:
+        return False
+    record = _columns(inbound) | {"message_id": f"edit {whole_characters(inbound.event_id)}", "text": ""}
+    handled = {"context": None, "outcome": "edit", "done_at": now, "verdict": RateLimitVerdict.ALLOW.value}
+    return insert_new(connection, table, record | handled) is not None
 
 
 def open_messages(connection: Connection, owner: int) -> list[tuple[int, ConversationKey]]:

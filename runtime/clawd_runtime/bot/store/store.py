@@ -141,7 +141,8 @@ class Store:
     def _add(self, connection: Connection, inbound: Inbound, owner: int | None, added: _Added) -> bool:
         """Add a message or change an open one, and note in `added` what concerns this bot."""
         if inbound.edited:
-            self._interrupt(connection, inbox.edit(connection, inbound), "edit", added)
+            edited = inbox.edit(connection, inbound, self._limit, self._clock())
+            self._interrupt(connection, edited, "edit", added)
             return False
         seq = inbox.add(connection, inbound, owner)
         if seq is None:

@@ -50,8 +50,10 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-def chain(folder: Path, *channels: ScriptedChannel, model: Hanging, at_once: int = 8) -> Chain:
-    made = Chain(folder, *channels, answerer=model, at_once=at_once)
+def chain(
+    folder: Path, *channels: ScriptedChannel, model: Hanging, at_once: int = 8, limit: int = 1000
+) -> Chain:
+    made = Chain(folder, *channels, answerer=model, at_once=at_once, limit=limit)
     made.store.on_command = made.worker.add_commands
     made.store.on_interruption = made.worker.interrupt
     made.store.joining = frozenset(channel.name for channel in channels if channel.is_chat)
@@ -183,6 +185,28 @@ async def test_edited_message_restarts_its_running_answer(
         history = await bot.store.recall(first.conversation)
     assert channel.visible == ["re: edit 3"]
     assert history == (Turn("user", "edit 3"), Turn("assistant", "re: edit 3"))
+
+
+async def test_edits_count_as_messages_for_the_rate_limit(tmp_path: Path) -> None:
+    channel, model = ChatChannel(), Hanging()
+    first = message("1", "first")
+    async with running(chain(tmp_path, channel, model=model, limit=2)) as bot:
+        await bot.store.store(first)
+        await until(lambda: model.asked == ["first"])
+        for number in range(40):
+            await bot.store.store(replace(first, event_id=f"e{number}", text=f"edit {number}", edited=True))
+            await asyncio.sleep(0)
+        await until(lambda: model.asked[1:] == ["edit 0"])
+        later = replace(
+            first, event_id="later", text="later", received_at=first.received_at + 61, edited=True
+        )
+        for _ in range(3):  # the same event
+            await bot.store.store(later)
+        await until(lambda: model.asked[2:] == ["later"])
+        model.go_on.set()
+        await bot.settled()
+    assert model.asked == ["first", "edit 0", "later"]
+    assert channel.texts == ["re: later"]
 
 
 @pytest.mark.parametrize("change", ["another user", "answered already"])

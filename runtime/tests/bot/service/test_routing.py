@@ -255,3 +255,15 @@ async def test_good_model_keeps_its_share(routes: Routes, store: Store) -> None:
         await bot.keeper.look()
     assert bot.keeper.view()["models"]["new"]["judged"] == 50
     assert bot.share("new") == 50
+
+
+async def test_models_left_are_those_of_the_conversation(routes: Routes, store: Store) -> None:
+    """A canary takes the place of the default only in the conversations of its share."""
+    routes.write(canary=50)
+    fleet = Bot(routes.file, store).fleet
+    of_canary = [fleet.pool.selection(asker).models[0].name == "canary" for asker in ASKERS]
+    assert set(of_canary) == {True, False}
+    assert [fleet.exhaust(frozenset({"default"}), asker) for asker in ASKERS] == of_canary
+    assert all(fleet.exhaust(frozenset({"canary"}), asker) for asker in ASKERS)
+    assert not any(fleet.exhaust(frozenset({"canary", "default"}), asker) for asker in ASKERS)
+    assert all(fleet.exhaust(frozenset(), asker) for asker in ASKERS)
