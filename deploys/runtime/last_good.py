@@ -10,8 +10,9 @@ from pyinfra.api.operation import OperationMeta
 
 from deploys.ops.paths import files
 from deploys.ops.programs import program
-from deploys.ops.services import ready_path, stamp_path
+from deploys.ops.services import STAMPS, ready_path, stamp_path
 from deploys.ops.shell import assignments
+from deploys.runtime import further_engines
 from deploys.runtime.config import ACCESS, POLICY, ROUTES
 from deploys.runtime.settings import INTERNAL
 from deploys.topology.engines import MODELS_FOLDER
@@ -26,9 +27,18 @@ SETTINGS = (
     "opt/clawd/current",
 )
 ENGINE_SETTINGS = ("etc/clawd/engine.json", f"etc/systemd/system/{ENGINE}")
+FURTHER_UNITS = further_engines.unit_file("*").removeprefix("/")
+"""A pattern of the shell, as are those of their records."""
+FURTHER = (
+    further_engines.CONFIGS.removeprefix("/"),
+    f"{further_engines.UNITS}/{further_engines.SLICE}".removeprefix("/"),
+    FURTHER_UNITS,
+    *(path(FURTHER_UNITS.rsplit("/", 1)[-1]).removeprefix("/") for path in (stamp_path, ready_path)),
+)
 KEPT = (
     *SETTINGS,
     *ENGINE_SETTINGS,
+    *FURTHER,
     # With the stamps of the last good start of both, so that nothing differs after a rollback.
     *(path(unit).removeprefix("/") for unit in (BOT, ENGINE) for path in (stamp_path, ready_path)),
 )
@@ -44,6 +54,9 @@ _VALUES = assignments(
     engine_config=ENGINE_SETTINGS[0],
     engine_unit=ENGINE_SETTINGS[1],
     kept=" ".join(KEPT),
+    further_configs=FURTHER[0],
+    further_units=FURTHER_UNITS,
+    stamps=STAMPS,
     archive=ARCHIVE,
     runs=RUNS,
     models=MODELS_FOLDER,
@@ -60,7 +73,7 @@ Neither depends on the services that run now: a bot that is down may have the la
 """
 
 PUT_BACK = _VALUES + program("deploys/runtime/scripts/put_back_good.sh")
-"""Restore the last state that passed, start both services, and wait until they are ready.
+"""Restore the last state that passed, start the services, and wait until they are ready.
 
 When all files are as they were kept and the services were not restarted since, nothing is done, and it prints
 `untouched`.

@@ -17,5 +17,5 @@ if passed; then
     mv "$archive.new" "$archive"
     rm -f "$models"/*"$suffix"
 fi
-systemctl show --property=InvocationID clawd-bot clawd-engine > "$runs"
+invocations > "$runs"
 if [ -f "$archive" ]; then echo kept; fi

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 SYSTEMCTL = """#!/bin/sh
 root={root}
-unit=$(printf '%s' "$*" | grep -o 'clawd-[a-z]*' | head -n 1)
+unit=$(printf '%s' "$*" | grep -o 'clawd-[a-z@]*' | head -n 1)
 case $1 in
     is-active) [ -f "$root/active-$unit" ] ;;
     restart)
@@ -28,8 +28,9 @@ case $1 in
         ;;
     disable) rm -f "$root/active-$unit" ;;
     show)
-        for each in clawd-bot clawd-engine; do
-            echo "InvocationID=$(cat "$root/active-$each" 2>/dev/null)"
+        shift 2
+        for each in "$@"; do
+            echo "InvocationID=$(cat "$root/active-${{each%.service}}" 2>/dev/null)"
         done
         ;;
 esac
@@ -101,6 +102,14 @@ class Machine:
             lambda: self.put(f"{stamp}.stamp", release),
         ]
 
+    def deploy_further(self, name: str, release: str) -> None:
+        """Install an engine of a further model."""
+        (self.root / "etc/clawd/engines").mkdir(exist_ok=True)
+        self.put(f"etc/clawd/engines/{name}.json", f"further engine of {release}")
+        self.put(f"etc/systemd/system/clawd-engine@{name}.service", f"its unit of {release}")
+        for step in self.converging(f"clawd-engine@{name}", release):
+            step()
+
     def link(self, release: str) -> None:
         (self.root / "opt/clawd" / release).mkdir(exist_ok=True)
         new = self.root / "opt/clawd/current.new"
@@ -124,6 +133,7 @@ class Machine:
         link = (self.root / "opt/clawd/current").readlink().name
         paths = [*(self.root / "etc/clawd").glob("*.json"), *(self.root / "etc/clawd/secrets").iterdir()]
         paths += (self.root / "etc/systemd/system").iterdir()
+        paths += (self.root / "etc/clawd/engines").glob("*.json")
         return {link, *(path.read_text().rpartition(" ")[2] for path in paths)}
 
     @property
@@ -162,6 +172,55 @@ def test_rollback_restores_a_file_that_the_bot_reads_while_it_runs(machine: Mach
     done = machine.run(PUT_BACK)
     assert done.returncode == 0, done.stderr
     assert machine.state == {"good1"}
+
+
+def test_rollback_restores_and_restarts_engines_of_further_models(machine: Machine) -> None:
+    for name in ("stays", "removed"):
+        machine.deploy_further(name, "good1")
+    machine.deploy("good1")
+    machine.keep()
+    for path in (
+        "etc/clawd/engines/removed.json",
+        "etc/systemd/system/clawd-engine@removed.service",
+        "active-clawd-engine@removed",
+    ):
+        (machine.root / path).unlink()
+    started = (machine.root / "active-clawd-engine@stays").read_text()
+    machine.deploy_further("stays", "bad2")
+    machine.deploy_further("added", "bad2")
+    done = machine.run(PUT_BACK)
+    assert done.returncode == 0, done.stderr
+    assert machine.state == {"good1"}
+    assert {path.name for path in machine.root.glob("active-clawd-engine@*")} == {
+        "active-clawd-engine@stays",
+        "active-clawd-engine@removed",
+    }
+    assert (machine.root / "active-clawd-engine@stays").read_text() != started
+    assert not list(machine.root.glob("var/lib/clawd/state/clawd-engine@added*"))
+    assert machine.keep()
+    assert machine.run(PUT_BACK).stdout.split() == ["untouched"]
+
+
+def test_further_engine_that_was_never_ready_is_not_kept_for_rollback(machine: Machine) -> None:
+    machine.deploy_further("next", "good1")
+    machine.deploy("good1")
+    machine.keep()
+    machine.put("etc/clawd/engines/next.json", "further engine of bad2")
+    machine.keep()
+    assert machine.run(PUT_BACK).returncode == 0
+    assert machine.state == {"good1"}
+
+
+def test_rollback_restores_the_old_model_of_a_further_engine(machine: Machine) -> None:
+    models = machine.root / "var/lib/clawd/models"
+    models.mkdir()
+    machine.deploy("good1")
+    machine.deploy_further("next", f"{models}/old.gguf good1")
+    machine.keep()
+    machine.deploy_further("next", "bad2")
+    (models / "old.gguf.old").write_text("aside")
+    assert machine.run(PUT_BACK).returncode == 0
+    assert (models / "old.gguf").read_text() == "aside"
 
 
 def test_rollback_restores_the_old_model(machine: Machine) -> None:
