@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from inventory.types import Declared, HostName
 
@@ -12,8 +13,23 @@ PersonId = Annotated[str, Field(pattern=r"^(telegram|feishu|console):[^\s:][^\s]
 """A person of a channel, by the id of the platform: `telegram:123456`, `feishu:ou_…`."""
 GroupId = Annotated[str, Field(pattern=r"^(telegram|feishu):[^\s:][^\s]{0,254}$")]
 """A group of a channel, by the id of the platform: `telegram:-100123456`, `feishu:oc_…`."""
-BotCommand = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")]
 AccessRole = Literal["member", "admin", "owner"]
+
+
+def _can_need_a_role(command: str) -> str:
+    if command == "stop":
+        raise PydanticCustomError(
+            "checked",
+            "{problem}; {advice}",
+            {
+                "problem": "the command `stop` cannot need a role: it only reaches messages of its sender",
+                "advice": "remove it",
+            },
+        )
+    return command
+
+
+BotCommand = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$"), AfterValidator(_can_need_a_role)]
 
 
 class TokenQuota(Declared):
@@ -59,6 +75,8 @@ class Access(Declared):
         (), description="Groups in which everyone may ask the bot, but only there."
     )
     commands: dict[BotCommand, AccessRole] = Field(
-        {}, description="Least roles for commands of the bot, which are named without the slash."
+        {},
+        description="Least roles for commands of the bot, which are named without the slash; not for `stop`, "
+        "which only reaches messages of its sender.",
     )
     quotas: TokenQuotas = Field(TokenQuotas(), description="Daily quotas of tokens.")

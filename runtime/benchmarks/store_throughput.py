@@ -57,7 +57,7 @@ async def stored(stores: list[Store], messages: int, at_once: int) -> tuple[floa
 
 async def dealt_with(store: Store, count: int) -> float:
     """Return the seconds to take, recall, settle and send one message, measured sequentially."""
-    queued = (await store.unfinished())[0][:count]
+    queued = (await store.unfinished()).messages[:count]
     begun = time.perf_counter()
     for seq, conversation in queued:
         task = await store.take(seq)

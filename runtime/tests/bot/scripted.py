@@ -163,9 +163,10 @@ class Chain:
 
     async def take_up(self) -> None:
         await self.store.join(1, self.channels)
-        messages, replies = await self.store.unfinished()
-        self.deliverer.add(replies)
-        self.worker.add(messages)
+        unfinished = await self.store.unfinished()
+        self.deliverer.add(unfinished.replies)
+        self.worker.add_commands(unfinished.commands)
+        self.worker.add(unfinished.messages)
 
     async def settled(self, seconds: float = 10.0) -> None:
         """Wait until all work is finished."""

@@ -3,9 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from inventory.model import Inventory
 from inventory.rules.services import access
+from inventory.sections.access import Access
 
 MODEL = {"default": {"engine": "openai-compatible", "endpoint": "https://models.example.com/v1"}}
 PUBLIC = {"token": "1:a", "secret_token": "b" * 32}
@@ -45,3 +47,8 @@ def test_undeclared_access_is_warned_about_because_no_one_can_confirm_a_code() -
 
 def test_declared_pairing_has_no_warning() -> None:
     assert warnings({"telegram": "pairing"}) == []
+
+
+def test_stop_cannot_need_a_role() -> None:
+    with pytest.raises(ValidationError, match="it only reaches messages of its sender"):
+        Access(commands={"stop": "admin"})

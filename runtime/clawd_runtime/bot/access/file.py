@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from clawd_runtime.bot.access.values import Role
 from clawd_runtime.bot.settings import SettingsSection, problems_of
+from clawd_runtime.bot.text.commands import STOP
 from clawd_runtime.errors import SettingsError
 
 ChannelOpening = Literal["closed", "pairing", "tenant", "open"]
@@ -19,7 +20,15 @@ ask for access), all of the organisation (`tenant`), or all (`open`).
 """
 QualifiedId = Annotated[str, Field(pattern=r"^[a-z]{1,20}:[^\s:][^\s]{0,254}$")]
 """A person, group or department of a channel: `telegram:123`."""
-CommandName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")]
+
+
+def _can_need_a_role(command: str) -> str:
+    if command == STOP:
+        raise ValueError("/stop is for everyone: it only reaches messages of its sender")
+    return command
+
+
+CommandName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$"), AfterValidator(_can_need_a_role)]
 DEFAULT_RIGHTS: dict[str, Role] = {"approve": "admin", "revoke": "admin"}
 """The least role for commands; all other commands are for members."""
 

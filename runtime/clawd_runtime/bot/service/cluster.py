@@ -177,9 +177,10 @@ class Cluster:
 
     async def _look_through(self) -> None:
         """Queue all unfinished work that this bot owns."""
-        messages, replies = await self._store.unfinished()
-        self._deliverer.add(replies)
-        self._worker.add(messages)
+        unfinished = await self._store.unfinished()
+        self._deliverer.add(unfinished.replies)
+        self._worker.add_commands(unfinished.commands)
+        self._worker.add(unfinished.messages)
         self._looked_through = time.monotonic()
 
     async def _vanish(self) -> None:

@@ -13,7 +13,7 @@ from clawd_runtime.bot.handling.rate_limit import WINDOW, RateLimitVerdict
 from clawd_runtime.bot.store import members, schema
 from clawd_runtime.bot.store.backends.inserting import insert_new
 from clawd_runtime.bot.store.streams import StreamRecord
-from clawd_runtime.bot.text.commands import IN_ORDER, command_of
+from clawd_runtime.bot.text.commands import IN_ORDER, LONGEST_COMMAND, command_of
 from clawd_runtime.bot.text.unicode import whole_characters
 from clawd_runtime.bot.values import ChatKind, ConversationKey, Inbound, MessagePart, PartKind, Quote
 
@@ -58,7 +58,11 @@ def add(connection: Connection, inbound: Inbound, owner: int | None) -> int | No
 
 def is_out_of_order(inbound: Inbound) -> bool:
     """Return whether a message is a command that does not wait for the answers before it."""
-    return inbound.addressed and command_of(inbound.text) not in ("", IN_ORDER)
+    return inbound.addressed and _is_out_of_order(inbound.text)
+
+
+def _is_out_of_order(text: str) -> bool:
+    return command_of(text) not in ("", IN_ORDER)
 
 
 def stop_before(connection: Connection, inbound: Inbound, seq: int) -> list[tuple[int, int | None]]:
@@ -105,12 +109,23 @@ def _counted(connection: Connection, inbound: Inbound, limit: int, now: float) -
     return insert_new(connection, table, record | handled) is not None
 
 
-def open_messages(connection: Connection, owner: int) -> list[tuple[int, ConversationKey]]:
-    """Return number and conversation of all open messages of this owner, oldest first."""
-    query = select(table.c.seq, table.c.channel, table.c.chat, table.c.thread)
+def open_messages(
+    connection: Connection, owner: int
+) -> tuple[list[tuple[int, ConversationKey]], list[tuple[int, ConversationKey]]]:
+    """Return number and conversation of all open messages of this owner, oldest first.
+
+    The second list has the commands that do not wait for the answers before them.
+    """
+    begun = func.substr(func.ltrim(table.c.text), 1, 2 * LONGEST_COMMAND).label("begun")
+    query = select(*(table.c.seq, table.c.channel, table.c.chat, table.c.thread, table.c.addressed), begun)
+    rows = connection.execute(query.where(table.c.outcome.is_(None), table.c.owner == owner))
+    messages: list[tuple[int, ConversationKey]] = []
+    commands: list[tuple[int, ConversationKey]] = []
     # Sorted here: for ORDER BY seq, the database may scan all messages ever stored.
-    rows = sorted(connection.execute(query.where(table.c.outcome.is_(None), table.c.owner == owner)))
-    return [(row.seq, ConversationKey(row.channel, row.chat, row.thread)) for row in rows]
+    for row in sorted(rows):
+        found = commands if row.addressed and _is_out_of_order(row.begun) else messages
+        found.append((row.seq, ConversationKey(row.channel, row.chat, row.thread)))
+    return messages, commands
 
 
 def take(connection: Connection, seq: int, owner: int, limit: int) -> Task | Behind | None:

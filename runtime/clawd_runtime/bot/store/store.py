@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -68,6 +68,14 @@ class Settlement:
     change: AccessChange | None = None
     used: TokensUsed | None = None
     day: str = ""
+
+
+class Unfinished(NamedTuple):
+    """Work that a bot owns; `commands` are messages that do not wait for the answers before them."""
+
+    messages: list[Queued]
+    replies: list[Queued]
+    commands: list[Queued]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +148,17 @@ class Store:
 
     def _add(self, connection: Connection, inbound: Inbound, owner: int | None, added: _Added) -> bool:
         """Add a message or change an open one, and note in `added` what concerns this bot."""
+        is_stop = inbound.addressed and command_of(inbound.text) == STOP
         if inbound.edited:
             edited = inbox.edit(connection, inbound, self._limit, self._clock())
             self._interrupt(connection, edited, "edit", added)
+            for number, _ in edited if is_stop else ():
+                self._interrupt(connection, inbox.stop_before(connection, inbound, number), "stop", added)
             return False
         seq = inbox.add(connection, inbound, owner)
         if seq is None:
             return False
-        if inbound.addressed and command_of(inbound.text.strip()) == STOP:
+        if is_stop:
             self._interrupt(connection, inbox.stop_before(connection, inbound, seq), "stop", added)
         if owner is None:
             members.send_notice(connection, Notice(0, "orphans"))
@@ -247,12 +258,13 @@ class Store:
         """Leave; unfinished work is left to the other members or the next run."""
         await self._database.run(lambda c: members.remove(c, self._database.member))
 
-    async def unfinished(self) -> tuple[list[Queued], list[Queued]]:
+    async def unfinished(self) -> Unfinished:
         """Return the messages to answer and the messages to send that this bot owns."""
 
-        def find(connection: Connection) -> tuple[list[Queued], list[Queued]]:
+        def find(connection: Connection) -> Unfinished:
             me = self._database.member
-            return inbox.open_messages(connection, me), outbox.open_deliveries(connection, me)
+            messages, commands = inbox.open_messages(connection, me)
+            return Unfinished(messages, outbox.open_deliveries(connection, me), commands)
 
         return await self._database.run(find, kind="read")
 

@@ -123,6 +123,7 @@ def test_rights_to_commands_have_defaults_and_can_be_changed() -> None:
         {"users": {"telegram:1 2": "owner"}},
         {"groups": ["-100"]},
         {"commands": {"/new": "member"}},
+        {"commands": {"stop": "admin"}},
         {"quotas": {"user": {"tokens_per_day": 0}}},
         {"quotas": {"user": {"tokens_per_day": 5, "warn_percent": 101}}},
         {"time_zone": "../etc/passwd"},

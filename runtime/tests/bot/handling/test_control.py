@@ -18,6 +18,7 @@ from clawd_runtime.bot.policy.current import CurrentPolicy
 from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.text.messages import EN
 from clawd_runtime.bot.values import ConversationKey, Inbound, Quote
+from tests.bot.handling.test_attempts import rows
 from tests.bot.handling.test_streaming import GrowingChannel
 from tests.bot.scripted import Chain, ScriptedChannel, message, running
 
@@ -415,3 +416,31 @@ async def test_notice_in_a_recorded_message_is_replaced_when_the_waiting_message
         model.go_on.set()
         await bot.settled()
     assert sorted(channel.visible) == sorted([EN.stop_done, EN.stopped, "re: one"])
+
+
+async def test_waiting_message_edited_into_stop_ends_the_running_answer(tmp_path: Path) -> None:
+    channel, model = ChatChannel(), Hanging()
+    second = message("2", "second")
+    async with running(chain(tmp_path, channel, model=model)) as bot:
+        await bot.store.store(message("1", "first"))
+        await until(lambda: model.asked)
+        await bot.store.store(second)
+        await bot.store.store(replace(second, event_id="e", text="/stop", edited=True))
+        await bot.settled()
+    assert channel.texts == [f"re: first\n\n{EN.stopped}", EN.stop_done]
+
+
+async def test_edit_before_the_model_is_asked_takes_back_no_earlier_attempt(tmp_path: Path) -> None:
+    first = message("1", "first", quote=Quote(ref="q"))
+    channel, model = SlowQuotes(), Hanging()
+    channel.fetched.set()
+    async with running(chain(tmp_path, channel, model=model)) as bot:
+        await bot.store.store(first)
+        await until(lambda: model.asked)
+        bot.worker._attempted.clear()  # a killed process withdraws no attempt
+    channel = SlowQuotes()
+    async with running(chain(tmp_path, channel, model=model)) as bot:
+        await until(lambda: channel.fetching)
+        await bot.store.store(replace(first, event_id="e", text="edited", edited=True))
+        await until(lambda: channel.fetching == 2)
+        assert (await rows(bot))["1"].attempts == 1

@@ -118,7 +118,7 @@ async def _resumed(
     task = await store.take(1)
     assert isinstance(task, Task)
     await store.settle(task, Settlement("answered", replies_to(task.inbound, channel, "answer")))
-    _, [(id, _)] = await store.unfinished()
+    [(id, _)] = (await store.unfinished()).replies
     if postponed:
         await store.begin_sending(id)
         await store.postpone(id, clock.now + 5.0, "429")
@@ -165,7 +165,7 @@ async def _interrupted(folder: Path, channel: ScriptedChannel, pause: float) -> 
     task = await store.take(1)
     assert isinstance(task, Task)
     await store.settle(task, Settlement("answered", replies_to(task.inbound, channel, "answer")))
-    _, [(id, _)] = await store.unfinished()
+    [(id, _)] = (await store.unfinished()).replies
     await store.begin_sending(id)
     database.close()
     clock.now += pause

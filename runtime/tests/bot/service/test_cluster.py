@@ -9,9 +9,11 @@ import pytest
 
 from clawd_runtime.bot.service import cluster
 from clawd_runtime.bot.service.cluster import Cluster
+from clawd_runtime.bot.store.history import Turn
 from clawd_runtime.bot.store.members import Census, Notice
+from clawd_runtime.bot.text.messages import EN
 from clawd_runtime.errors import StoreError
-from tests.bot.scripted import Chain, ScriptedChannel
+from tests.bot.scripted import Chain, ScriptedChannel, message
 
 
 class Presence:
@@ -69,3 +71,34 @@ async def test_presence_failures_do_not_end_membership(
     await asyncio.gather(running, return_exceptions=True)
     await chain.stop()
     assert presence.closed == 1
+
+
+async def test_command_found_among_unfinished_work_does_not_wait_for_a_running_answer(
+    tmp_path: Path,
+) -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def answer(history: tuple[Turn, ...], question: str) -> str:
+        asked.set()
+        await go_on.wait()
+        return f"re: {question}"
+
+    channel = ScriptedChannel()
+    chain = Chain(tmp_path, channel, answer=answer)
+    chain.store.on_message = chain.store.on_command = lambda queued: None
+    await chain.store.join(1, chain.channels)
+    await chain.store.store(message("1", "question"))
+    await chain.store.store(message("2", " /help"))
+    await chain.store.store(message("3", "/new"))
+    await chain.store.leave()
+    member = Cluster(chain.store, None, chain.worker, chain.deliverer, chain.channels)
+    await member.start()
+    async with asyncio.timeout(5.0):
+        await asked.wait()
+        while not channel.sent:
+            await asyncio.sleep(0.005)
+    assert channel.texts == [EN.help]
+    go_on.set()
+    await chain.settled()
+    assert channel.texts == [EN.help, "re: question", EN.new_conversation]
+    await chain.stop()

@@ -153,9 +153,10 @@ class Life:
 
     async def begin(self) -> None:
         await self.store.join(1, tuple(self.channels))
-        messages, replies = await self.store.unfinished()
-        self.deliverer.add(replies)
-        self.worker.add(messages)
+        unfinished = await self.store.unfinished()
+        self.deliverer.add(unfinished.replies)
+        self.worker.add_commands(unfinished.commands)
+        self.worker.add(unfinished.messages)
 
     async def settled(self) -> None:
         while True:

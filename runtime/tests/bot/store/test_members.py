@@ -93,8 +93,8 @@ async def test_conversation_moves_between_bots_in_order(postgres: Server) -> Non
         await other.store.settle(task, Settlement("command", (reply(task.inbound),), begins_anew=True))
         assert await one.store.recall(HOME) == ()
         # The second answer waits until the first one is sent.
-        _, ((earlier, _),) = await one.store.unfinished()
-        _, ((later, _),) = await other.store.unfinished()
+        ((earlier, _),) = (await one.store.unfinished()).replies
+        ((later, _),) = (await other.store.unfinished()).replies
         assert isinstance(await other.store.delivery(later), Behind)
         assert await one.store.begin_sending(earlier)
         await one.store.finish(earlier, "sent", ref="1")
@@ -133,7 +133,7 @@ async def test_evicted_bot_changes_nothing(postgres: Server) -> None:
         one.presence = await one.database.presence()
         await one.store.join(await one.presence.new_number(), CHANNELS)
         assert not await one.store.settle(task, Settlement("answered", (reply(task.inbound),)))
-        assert await one.store.unfinished() == ([], [])
+        assert await one.store.unfinished() == ([], [], [])
 
 
 async def test_interrupted_send_is_doubtful_until_confirmed(postgres: Server) -> None:
@@ -141,7 +141,7 @@ async def test_interrupted_send_is_doubtful_until_confirmed(postgres: Server) ->
         await one.store.store(message("1"))
         task = await one.taken()
         await one.store.settle(task, Settlement("answered", (reply(task.inbound),)))
-        _, ((id, _),) = await one.store.unfinished()
+        ((id, _),) = (await one.store.unfinished()).replies
         assert await one.store.begin_sending(id)
         await _dead(one)
         await other.store.bury(one.number)
@@ -184,7 +184,7 @@ async def test_bot_adopts_only_its_channels(postgres: Server) -> None:
         await one.store.store(message("1", conversation=ConversationKey("console", "7")))
         await _dead(one)
         assert await other.store.bury(one.number)
-        assert await other.store.unfinished() == ([], [])
+        assert await other.store.unfinished() == ([], [], [])
         assert await other.store.adopt() == 0
 
 

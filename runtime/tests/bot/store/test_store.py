@@ -255,7 +255,7 @@ async def test_outbox_records_final_state(database: OpenDatabase) -> None:
     task = await store.take(1)
     assert isinstance(task, Task)
     await store.settle(task, Settlement("answered", (reply(task.inbound),)))
-    _, [(id, conversation)] = await store.unfinished()
+    [(id, conversation)] = (await store.unfinished()).replies
     assert conversation == HOME
     await store.begin_sending(id)
     interrupted = await store.delivery(id)
@@ -328,14 +328,14 @@ async def test_purge_keeps_open_messages_and_current_history(database: OpenDatab
         assert isinstance(task, Task)
         said = (Turn("user", event),)
         await store.settle(task, Settlement("answered", (reply(task.inbound),), said, begins_anew=reset))
-    _, [(sent, _), *_] = await store.unfinished()
+    [(sent, _), *_] = (await store.unfinished()).replies
     await store.finish(sent, "sent", ref="5")
     await store.store(message("open"))
     now = 2000.0
     assert await store.purge(keep=1001.0) == 0
     removed = await store.purge(keep=999.0)
     assert removed == 3 + 1 + 1  # handled messages, the sent reply, the turn before /new
-    open_messages, open_replies = await store.unfinished()
+    open_messages, open_replies, _ = await store.unfinished()
     assert len(open_messages) == 1
     assert len(open_replies) == 2
     task = await store.take(open_messages[0][0])
