@@ -20,12 +20,13 @@ from deploys.topology.engines import MODELS_FOLDER
 BOT, ENGINE = "clawd-bot.service", "clawd-engine.service"
 SETTINGS = (
     "etc/clawd/bot.json",
-    *(path.removeprefix("/") for path in (ACCESS, ROUTES, POLICY)),
     "etc/clawd/secrets",
     *(path.removeprefix("/") for path in (INTERNAL, f"{INTERNAL}.d")),
     f"etc/systemd/system/{BOT}",
     "opt/clawd/current",
 )
+READ_WHILE_RUNNING = tuple(path.removeprefix("/") for path in (ACCESS, ROUTES, POLICY))
+"""Files that the bot reads again without a restart: a change of these alone leaves the state good."""
 ENGINE_SETTINGS = ("etc/clawd/engine.json", f"etc/systemd/system/{ENGINE}")
 FURTHER_UNITS = further_engines.unit_file("*").removeprefix("/")
 """A pattern of the shell, as are those of their records."""
@@ -37,6 +38,7 @@ FURTHER = (
 )
 KEPT = (
     *SETTINGS,
+    *READ_WHILE_RUNNING,
     *ENGINE_SETTINGS,
     *FURTHER,
     # With the stamps of the last good start of both, so that nothing differs after a rollback.
