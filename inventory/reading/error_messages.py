@@ -29,8 +29,12 @@ PATTERN_WORDS = {
     r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$": "letters, digits, `_` and `-`, at most 64",
     r"^[0-9a-f]{64}$": "the 64 hexadecimal digits (lower case) that `sha256sum` prints",
     r"^cli_[A-Za-z0-9_]+$": "`cli_` and what follows it in the developer console",
-    r"^(telegram|feishu|console):[^\s:][^\s]{0,254}$": "the channel and the person's id: `telegram:123456`",
-    r"^(telegram|feishu):[^\s:][^\s]{0,254}$": "the channel and the group's id: `telegram:-100123456`",
+    r"^(telegram:[0-9]{1,19}|feishu:[A-Za-z0-9_-]{1,64}|console:[^\s:][^\s]{0,254})$": (
+        "the channel and the person's id, which the bot shows to new people: `telegram:123456`, `feishu:ou_…`"
+    ),
+    r"^(telegram:-[0-9]{1,19}|feishu:oc_[A-Za-z0-9_-]{1,64})$": (
+        "the channel and the group's id: `telegram:-100123456`, `feishu:oc_…`"
+    ),
     r"^[a-z0-9_]{1,32}$": "a command without its slash: 1 to 32 of a-z 0-9 _",
     r"^oc_[A-Za-z0-9_]+$": "`oc_` and what follows it in the id of the group",
     r"^([01][0-9]|2[0-3]):[0-5][0-9]$": "a time of day such as 03:30, in quotes",

@@ -9,9 +9,12 @@ from pydantic_core import PydanticCustomError
 
 from inventory.types import Declared, HostName
 
-PersonId = Annotated[str, Field(pattern=r"^(telegram|feishu|console):[^\s:][^\s]{0,254}$")]
+PersonId = Annotated[
+    str,
+    Field(pattern=r"^(telegram:[0-9]{1,19}|feishu:[A-Za-z0-9_-]{1,64}|console:[^\s:][^\s]{0,254})$"),
+]
 """A person of a channel, by the id of the platform: `telegram:123456`, `feishu:ou_…`."""
-GroupId = Annotated[str, Field(pattern=r"^(telegram|feishu):[^\s:][^\s]{0,254}$")]
+GroupId = Annotated[str, Field(pattern=r"^(telegram:-[0-9]{1,19}|feishu:oc_[A-Za-z0-9_-]{1,64})$")]
 """A group of a channel, by the id of the platform: `telegram:-100123456`, `feishu:oc_…`."""
 AccessRole = Literal["member", "admin", "owner"]
 
