@@ -230,8 +230,7 @@ def _bot(settings: RuntimeSettings, running: Running) -> None:
         # Owned by root: systemd passes the files to the bot.
         internal(INTERNAL, settings.project, (INTERNAL_BOT, settings.internal.name), owner="root")
     if settings.policy:
-        # Read by the bot while it runs, so no change of it restarts the bot. It stays when it is no longer
-        # declared, for a rollback to settings that name it.
+        # Read by the bot while it runs, so no change of it restarts the bot.
         files.put(POLICY, assembled(settings.policy).text())
     # Before the settings that name it. Like the routes, not among the files that `services.converge` watches:
     # the bot reads both while it runs.
@@ -261,6 +260,8 @@ def _bot(settings: RuntimeSettings, running: Running) -> None:
         )
     )
     prune.only(SECRETS, names)
+    if not settings.policy:
+        files.absent(POLICY)
     if settings.internal is None:
         files.absent(INTERNAL)
         files.absent(f"{INTERNAL}.d")

@@ -43,6 +43,8 @@ _STYLE = {
 }
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 DIFF_LINES = 40
+DIFF_WIDTH = 400
+"""Characters of a line that a short difference shows; a file of one line may have a megabyte."""
 NORMAL = View()
 
 
@@ -209,7 +211,10 @@ def _show_file(console: Console, change: FileChange, operation: str, *, whole: b
     shown = lines if whole else lines[:DIFF_LINES]
     for line in shown:
         style = {"+": "green", "-": "red", "@": "dim"}.get(line[:1], "dim")
-        console.print(Text("        " + _CONTROL.sub("", line.rstrip("\n")), style=style), soft_wrap=True)
+        text = _CONTROL.sub("", line.rstrip("\n"))
+        if not whole and len(text) > DIFF_WIDTH:
+            text = f"{text[:DIFF_WIDTH]}… {len(text) - DIFF_WIDTH:,} more characters: --diff full"
+        console.print(Text("        " + text, style=style), soft_wrap=True)
     if len(lines) > len(shown):
         console.print(f"        [dim]… {len(lines) - len(shown)} more lines: --diff full[/dim]")
 

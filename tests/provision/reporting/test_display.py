@@ -226,3 +226,12 @@ def test_diff_is_shortened_unless_requested_in_full(differences: Differences, li
     show_plan(console, Plan((HostPlan("one", operations),)), differences)
     assert screen.getvalue().count("+line") == lines
     assert ("20 more lines: --diff full" in screen.getvalue()) is (differences == "short")
+
+
+def test_short_differences_cut_long_lines() -> None:
+    change = FileChange("/etc/clawd/policy.json", ("+" + "word " * 1000,), False)
+    console, screen = plain()
+    operations = (PlannedOperation("runtime", "/etc/clawd/policy.json", True, files=(change,)),)
+    show_plan(console, Plan((HostPlan("one", operations),)))
+    assert "… 4,601 more characters: --diff full" in screen.getvalue()
+    assert len(screen.getvalue()) < 1000
