@@ -24,6 +24,8 @@ def chat(inventory_name: str, message: str | None, user: str | None, conversatio
 
     from provision.chat import ask, console_of
 
+    if message is not None and not message.strip():
+        raise click.BadParameter("the message is empty", param_hint="--message")
     console = console_of(where_ssh_leads(loaded_from(inventory_name)))
     who = user or getpass.getuser()
 

@@ -436,6 +436,13 @@ def test_link_is_printed_alone_on_standard_output(
     assert len(asked) == 1
 
 
+def test_empty_message_of_chat_is_refused(
+    in_process: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert in_process("chat", "-i", "prod", "-m", " ") == 1
+    assert "the message is empty" in capsys.readouterr().err
+
+
 def test_chat_continues_after_an_answer_that_failed(
     in_process: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
