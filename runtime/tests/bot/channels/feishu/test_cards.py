@@ -95,10 +95,10 @@ def markdown_of(content: Content) -> str:
 
 
 def read(markdown: str) -> str:
-    """Return the text that markdown-it-py reads."""
+    """Return the text that markdown-it-py reads, with the languages of code, which cards show above it."""
     found = []
     for token in READER.parse(markdown):
-        found += [token.content] if token.type == "fence" else []
+        found += [token.info, token.content] if token.type == "fence" else []
         for inner in token.children or ():
             is_break = inner.type in ("softbreak", "hardbreak") or inner.content == "<br>"
             found.append("\n" if is_break else inner.content)
@@ -114,6 +114,7 @@ def checked(contents: tuple[Content, ...]) -> str:
     return "".join(read(markdown_of(content)) for content in contents)
 
 
+@example("```a---\n*")
 @given(texts)
 @settings(max_examples=300, deadline=None)
 def test_cards_show_every_letter_of_any_text(source: str) -> None:
@@ -142,8 +143,8 @@ def _texts_of(block: Block) -> list[str]:
     match block:
         case Paragraph(_, text) | Heading(_, text):
             return [text.text]
-        case Code(_, code):
-            return [code]
+        case Code(_, code, language):
+            return [language, code]
         case Table(_, head, rows):
             return [cell.text for row in (head, *rows) for cell in row]
         case Rule():
