@@ -82,6 +82,7 @@ def edit(connection: Connection, inbound: Inbound, limit: int, now: float) -> li
     """Replace the text of an open message; return its number and owner, if there is one.
 
     If its answer may have begun, the rate limit counts the edit like a message, and over it, nothing changes.
+    A command that does not wait for answers, such as /stop, causes no other answer of a model.
     """
     columns = _columns(inbound)
     mine = (
@@ -89,7 +90,8 @@ def edit(connection: Connection, inbound: Inbound, limit: int, now: float) -> li
         *(table.c.message_id == columns["message_id"], table.c.user_id == columns["user_id"]),
     )
     verdict = connection.scalar(select(table.c.verdict).where(*mine))
-    if verdict == RateLimitVerdict.ALLOW.value and not _counted(connection, inbound, limit, now):
+    asks_again = verdict == RateLimitVerdict.ALLOW.value and not is_out_of_order(inbound)
+    if asks_again and not _counted(connection, inbound, limit, now):
         return []
     edited = (
         update(table)

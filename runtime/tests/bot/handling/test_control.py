@@ -188,6 +188,19 @@ async def test_edited_message_restarts_its_running_answer(
     assert history == (Turn("user", "edit 3"), Turn("assistant", "re: edit 3"))
 
 
+async def test_edit_to_stop_is_not_limited(tmp_path: Path) -> None:
+    channel, model = ChatChannel(), Hanging()
+    first = message("1", "first")
+    async with running(chain(tmp_path, channel, model=model, limit=1)) as bot:
+        await bot.store.store(first)
+        await until(lambda: model.asked)
+        await bot.store.store(replace(first, event_id="e", text="edit", edited=True))
+        await bot.store.store(replace(first, event_id="s", text="/stop", edited=True))
+        await bot.settled()
+    assert model.asked == ["first"]
+    assert channel.texts == [EN.stop_done]
+
+
 async def test_edits_count_as_messages_for_the_rate_limit(tmp_path: Path) -> None:
     channel, model = ChatChannel(), Hanging()
     first = message("1", "first")
