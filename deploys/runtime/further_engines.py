@@ -85,7 +85,8 @@ def absent() -> None:
     """Remove all of them, and the slice."""
     only(())
     files.absent(CONFIGS)
-    units.absent(SLICE)
+    # To systemd every slice exists, with a file or without; this one goes with the last unit in it.
+    files.absent(f"{UNITS}/{SLICE}")
 
 
 class EngineNamesFact(Fact):

@@ -132,7 +132,7 @@ def test_checks_pass_with_a_real_nginx(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("served", "declared", "found"),
-    [(True, True, ""), (False, False, ""), (True, False, "[200, 301]"), (False, True, "[404, 404]")],
+    [(True, True, ""), (False, False, ""), (True, False, "200 and 301"), (False, True, "404 and 404")],
 )
 def test_check_of_the_page_finds_one_that_is_not_declared_or_missing(
     tmp_path: Path, *, served: bool, declared: bool, found: str
