@@ -239,7 +239,7 @@ def test_removal_keeps_conversations_unless_purged(purge: bool) -> None:
     assert {"clawd-bot.service", "clawd-engine.service", "/opt/clawd", "/etc/clawd/secrets"} <= {
         change.path for change in run.changes
     }
-    assert {"clawd-engine@new.service", "/etc/clawd/engines", "clawd-engines.slice"} <= {
+    assert {"clawd-engine@new.service", "/etc/clawd/engines", "/etc/systemd/system/clawd-engines.slice"} <= {
         change.path for change in run.changes
     }
     kept = [change.diff for change in run.changes if change.path == "/var/lib/clawd-bot"]
