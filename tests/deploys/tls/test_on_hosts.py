@@ -47,7 +47,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", 8080), Bot).serve_forever()
 """
 ANY = {"requests_per_second": 10000, "burst": 10000}
 LIMITS = dict.fromkeys(("telegram", "feishu", "console", "health"), ANY)
-PASSING = {"upstreams": ["127.0.0.1:8080"], **LIMITS}
+PASSING = {"upstreams": ["127.0.0.1:8080"], "page": True, **LIMITS}
 HOOK = """#!/bin/sh
 set -e
 case $1 in present) path=set-txt ;; *) path=clear-txt ;; esac
