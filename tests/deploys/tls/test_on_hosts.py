@@ -33,7 +33,8 @@ import http.server
 class Bot(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
-        self.send_response(200); self.send_header("Content-Length", "0"); self.end_headers()
+        status = 404 if self.path == "/console/v2" else 200
+        self.send_response(status); self.send_header("Content-Length", "0"); self.end_headers()
     def do_POST(self):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         known = "Authorization" in self.headers  # as of a question of `verify`
