@@ -221,7 +221,7 @@ bench-up: $(VENV)/.installed   ## measure `up` on hosts that are as declared alr
 bench-artifacts: $(VENV)/.installed   ## measure how fast files of models are hashed
 	@$(BIN)/python -m benchmarks.artifacts
 
-bench-engine: $(VENV)/.engine $(MODEL)   ## compare the engine with llama-server and others (an hour on a quiet machine)
+bench-engine: $(VENV)/.engine $(MODEL)   ## compare the engine with llama-server and others, on a quiet machine
 	@$(BIN)/python -m benchmarks.engine $(MODEL) --page docs/explanation/engine-figures.md
 
 # Shell programs, and what templates of such render to.
