@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from inventory.errors import ClawdError
-from inventory.model_files.gguf import read_header
+from inventory.model_files.gguf import GgufHeader
 from provision.local.report_progress import ReportProgress, silent
-from provision.model_tools.inspection import check_exists
-from provision.model_tools.output_file import written
 from provision.model_tools.quantisation import (
     ConversionTarget,
     Quantisation,
-    check_other,
-    check_quantisable,
+    converted,
     requantises,
 )
 from provision.model_tools.worker import ToolWorker
@@ -70,41 +66,22 @@ def prune(
     """
     if not 0 < share < 1:
         raise ClawdError(f"cannot prune {share} of the weights: not in the range 0 to 1", advice="pass 0.3")
-    check_exists(source)
-    check_other(source, target.path)
-    before = read_header(source)
-    check_quantisable(source, before)
-    started = time.monotonic()
-    with written(target.path, replace=target.replace) as partial:
+
+    def write(partial: Path, before: GgufHeader) -> dict[str, Any]:
         work = partial.with_name(f"{partial.name}.work")
+        arguments = {
+            "source": source,
+            "destination": partial,
+            "work": work,
+            "kind": target.kind.lower(),
+            "share": share,
+            "convert_first": bool(requantises(before)),
+        }
         try:
-            made = worker.run(
-                "prune",
-                {
-                    "source": source,
-                    "destination": partial,
-                    "work": work,
-                    "kind": target.kind.lower(),
-                    "share": share,
-                    "convert_first": bool(requantises(before)),
-                },
-                what=f"prune {source}",
-                progress=progress,
-            )
+            return worker.run("prune", arguments, what=f"prune {source}", progress=progress)
         finally:
             work.unlink(missing_ok=True)
-        after = read_header(partial)
-        size = partial.stat().st_size
-    done = Quantisation(
-        source,
-        target.path,
-        target.kind,
-        before,
-        after,
-        source.stat().st_size,
-        size,
-        int(made["fallback"]),
-        time.monotonic() - started,
-    )
+
+    done, made = converted(source, target, write)
     counts = ("pruned_tensors", "prunable", "zeros_before", "zeros_pruned", "zeros_written")
     return PrunedModel(done, share, *(int(made[name]) for name in counts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,27 +82,35 @@ def quantise(
 
     Raises `ClawdError` when the source cannot be read, the target exists, or the conversion fails.
     """
+
+    def write(partial: Path, _: GgufHeader) -> dict[str, Any]:
+        arguments = {"source": source, "destination": partial, "kind": target.kind.lower()}
+        return worker.run("quantise", arguments, what=f"quantise {source}", progress=progress)
+
+    return converted(source, target, write)[0]
+
+
+def converted(
+    source: Path, target: ConversionTarget, write: Callable[[Path, GgufHeader], dict[str, Any]]
+) -> tuple[Quantisation, dict[str, Any]]:
+    """Check `source`, have `write` make the file, and return what changed and the result of `write`.
+
+    `write` gets the path of the unfinished file, and the header of the source. Raises `ClawdError` when the
+    source cannot be read or the target exists.
+    """
     check_exists(source)
     check_other(source, target.path)
     before = read_header(source)
     check_quantisable(source, before)
     started = time.monotonic()
     with written(target.path, replace=target.replace) as partial:
-        arguments = {"source": source, "destination": partial, "kind": target.kind.lower()}
-        made = worker.run("quantise", arguments, what=f"quantise {source}", progress=progress)
+        made = write(partial, before)
         after = read_header(partial)
         size = partial.stat().st_size
-    return Quantisation(
-        source,
-        target.path,
-        target.kind,
-        before,
-        after,
-        source.stat().st_size,
-        size,
-        int(made["fallback"]),
-        time.monotonic() - started,
-    )
+    sizes = (source.stat().st_size, size)
+    seconds = time.monotonic() - started
+    fallback = int(made["fallback"])
+    return Quantisation(source, target.path, target.kind, before, after, *sizes, fallback, seconds), made
 
 
 def quantise_folder(
