@@ -51,7 +51,7 @@ def _written(text: str, change: InventoryChange) -> list[str]:
 def edited(path: Path, change: InventoryChange) -> Iterator[None]:
     """Change the file while entered; an exception inside puts its former content back.
 
-    Raises `ClawdError` when the file is changed by someone else meanwhile and cannot be put back.
+    Raises `ClawdError` when the file is changed by another program in the meantime and cannot be restored.
     """
     before = path.read_text(encoding="utf-8")
     after = changed(before, change)

@@ -41,7 +41,7 @@ class UnitOnHost:
     stale: bool
     drop_ins: tuple[str, ...]
     restarts: int = 0
-    """How often systemd restarted it after it ended by itself, since it was last started."""
+    """How often systemd restarted it after an unexpected exit, since it was last started."""
     active_since: float = 0
     """When it became active, in seconds since the host was started."""
 

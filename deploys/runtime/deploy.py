@@ -108,7 +108,7 @@ def apply() -> None:
         units.absent("clawd-engine.service")
         files.absent(ENGINE_STATES)
         files.absent(ENGINE_CONFIG)
-    beside = [
+    further_models = [
         further_engines.served(name, engine, running.engine) for name, engine in settings.further.items()
     ]
     _bot(settings, running)
@@ -116,7 +116,7 @@ def apply() -> None:
     if model:
         # Last: until the bot answers with the new model, the old one may be needed; if a run can roll back,
         # until the other hosts of the batch have come up as well.
-        used = {path.rsplit("/", 1)[-1] for path in (model, *beside)}
+        used = {path.rsplit("/", 1)[-1] for path in (model, *further_models)}
         prune.only(MODELS_FOLDER, used, aside=bool(host.data.get("goes_back")))
 
 

@@ -50,7 +50,7 @@ def reads(name: str, model: str) -> tuple[str, ...]:
 def served(name: str, engine: EngineSettings, release: str) -> str:
     """Install the engine of a further model, wait until it has loaded it, and return the model's path.
 
-    The other engines keep serving meanwhile.
+    The other engines keep serving.
     """
     model = model_path(further_model(settings_of("model", ModelSettings), name))
     files.directory(CONFIGS)

@@ -154,7 +154,7 @@ def main() -> None:
                 prepare(started[0], started[2], given)
             engines.append((kind, started))
         time.sleep(2)  # the files are found
-        # In turn, so that whatever else this machine does slows all of them.
+        # In turn, so that other load on the machine slows all of them.
         for number in range(given.rounds):
             for kind, (batcher, _, model) in engines:
                 prompt = (*words(model, number, given.tokens), *words(model, 10**6 + number, given.new))

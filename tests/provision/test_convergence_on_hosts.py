@@ -139,7 +139,7 @@ END
 
 
 def test_engine_continues_a_conversation_after_a_restart(alone: Alone) -> None:
-    """In the sandbox of its unit, it writes and reads states in its folder, which nobody else can."""
+    """In the sandbox of its unit, it writes and reads states in its folder, which no other user can."""
     settings = json.loads(alone.on("bot1", "cat /etc/clawd/engine.json").stdout)
     ask = ASK % settings["model_name"]
     alone.on("bot1", ask)

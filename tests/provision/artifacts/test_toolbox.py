@@ -19,7 +19,7 @@ from provision.local.cache import Cache
 
 @pytest.fixture
 def releases(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """The ids of the releases to come; the last one is given for ever."""
+    """The ids of the releases to come; the last one is returned from then on."""
     ids = ["one"]
 
     def release_for(*_: object, **__: object) -> object:

@@ -37,7 +37,7 @@ ITS_REQUEST = (ContextTooLong, RequestRejected, ContentFiltered, NoAnswerReached
 class GuardedModel:
     """A model that `places` conversations use at once. `on_change`: a request may be admitted now, or none.
 
-    Everyone who waits at the gate is dismissed when the breaker opens, to go to another model.
+    When the breaker opens, all requests that wait at the gate are dismissed, and try another model.
     """
 
     def __init__(

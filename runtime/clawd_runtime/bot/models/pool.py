@@ -11,9 +11,9 @@ from clawd_runtime.bot.models.guarded import GuardedModel
 from clawd_runtime.bot.models.remote_policy import Asker
 
 # How long a message waits while no model answers, counted from the first of their failures. An engine that
-# failed restarts within it; a message that arrives later is told at once.
+# failed restarts within it; a message that arrives later is refused immediately.
 PATIENCE_SECONDS = 40.0
-# But so long for the probe that its arrival causes.
+# Every message waits this long for the probe that its arrival causes.
 LEAST_PATIENCE = 2.0
 # Waits for the result of the only request to a half-open model are repeated as long as it is made.
 TRIAL_SECONDS = 30.0

@@ -25,7 +25,7 @@ _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asks: `number` is unique among the messages that are handled."""
+    """The sender of a question: `number` is unique among the messages that are handled."""
 
     number: int
     conversation: ConversationKey

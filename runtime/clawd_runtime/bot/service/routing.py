@@ -77,7 +77,7 @@ class RouteKeeper:
         if any(self._fleet.table.shares.values()):
             for name, reason in self._fleet.objections().items():
                 self._fleet.stop(name, reason)
-                await self._tell(name, reason)
+                await self._announce(name, reason)
             if now >= self._agree_at:
                 self._agree_at = now + AGREE_EVERY
                 await self._agree()
@@ -143,7 +143,7 @@ class RouteKeeper:
                 advice="restart the bot; `clawd-provision up` does it when a key is new",
             )
 
-    async def _tell(self, name: str, reason: str) -> None:
+    async def _announce(self, name: str, reason: str) -> None:
         try:
             await self._store.set_state(VERDICTS, {self._key(name): reason})
         except StoreError as fault:
@@ -160,7 +160,7 @@ class RouteKeeper:
             if reason is not None:
                 self._fleet.stop(name, reason)
             elif name in self._fleet.stopped:
-                await self._tell(name, self._fleet.stopped[name])
+                await self._announce(name, self._fleet.stopped[name])
 
     async def _forget(self) -> None:
         """Delete the verdicts about other tables. A bot that still has one of them repeats its own."""

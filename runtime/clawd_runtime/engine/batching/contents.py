@@ -256,7 +256,7 @@ class SlotContents:
             _log.exception("internal error: states of conversations are not saved any more")
 
     def _save_unused(self, busy: Collection[int]) -> None:
-        """Save a slot that nobody has used for a while, if it is time for that."""
+        """Save a slot that was not used for a while, if that is due."""
         now = time.monotonic()
         if now < self._next_save or not self._store.enabled:
             return

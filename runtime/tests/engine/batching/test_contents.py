@@ -219,7 +219,7 @@ prompts = st.lists(st.integers(97, 99), min_size=1, max_size=120)
 def test_answers_do_not_depend_on_saved_states(
     fake_model, answer_of, jobs, shared, parallel, room, divisible
 ):
-    """Whatever is saved, evicted, restored or cancelled."""
+    """After any order of saving, evicting, restoring and cancelling."""
     model = fake_model(parallel=parallel)
     model.divisible = divisible
     engine = Running(model, room)
