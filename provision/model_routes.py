@@ -71,10 +71,10 @@ def routes_of(shown: Mapping[str, Any]) -> UsedRoutes:
 def share_of(inventory: Inventory, name: str) -> int:
     """Return the declared share of a further model. Raises `ClawdError` for another name."""
     if name not in inventory.models.further:
-        known = ", ".join(inventory.models.further) or "none"
+        known = ", ".join(inventory.models.further)
         raise ClawdError(
-            f"`{name}` is not a further model of the inventory",
-            advice=f"further models, which may have shares: {known}; declare it in `models`",
+            f"`{name}` cannot have a share: `models` declares no further model of that name",
+            advice=f"further models: {known}" if known else "declare it in `models`, next to `default`",
         )
     return inventory.routes.shares.get(name, 0)
 

@@ -37,7 +37,7 @@ def read(path: Path, shown_as: str | None = None) -> Source:
     except OSError as error:
         raise ClawdError(
             f"cannot read {file}: {error.strerror}",
-            advice="give the path of an inventory file that you may read",
+            advice="check the path, and that you may read the file",
         ) from error
     return parse(_decode(raw, file), file)
 

@@ -38,7 +38,7 @@ class RunLog(logging.Handler):
     def __init__(self, command: str, folder: Path | None = None) -> None:
         folder = folder or log_folder()
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        self.path = folder / f"{stamp}-{command}.log"
+        self.path = folder / f"{stamp}-{command.replace(' ', '-')}.log"
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for old in sorted(folder.glob("*.log"))[: -KEPT_FILES + 1]:

@@ -63,7 +63,7 @@ def test_removed_model_is_removed_with_its_share(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("name", ["default", "fallback", "nxt"])
 def test_other_names_have_no_share(tmp_path: Any, name: str) -> None:
-    with pytest.raises(ClawdError, match="is not a further model"):
+    with pytest.raises(ClawdError, match="cannot have a share: `models` declares no further model"):
         with_share(after(tmp_path, TEXT), name, 5)
 
 
